@@ -43,7 +43,20 @@ _HOMES = {
 }
 """Public name -> the module that defines it, imported at first use: ``import textcosm`` itself is instant."""
 
-__all__ = [*_HOMES, "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = [
+    "Config",
+    "PRESETS",
+    "Recipe",
+    "Reconstruction",
+    "SamplerConfig",
+    "Snapshot",
+    "TextDiffusion",
+    "TextcosmError",
+    "__version__",
+    "open_backbone",
+    "shipped_models",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

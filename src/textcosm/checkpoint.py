@@ -15,9 +15,10 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 from jaxtyping import Float, Int8
@@ -81,9 +82,7 @@ def load_states(directory: str | Path) -> Checkpoint:
     folder = Path(directory).expanduser()
     index = read_index(folder)
     contents = {name: _read_verified(folder / name, digest) for name, digest in index["sha256"].items()}
-    states = {
-        state: _join(_tensors(contents, shards, folder)) for state, shards in index["states"].items()
-    }
+    states = {state: _join(_tensors(contents, shards, folder)) for state, shards in index["states"].items()}
     files = {name: contents[name].decode() for name in index["files"]}
     return Checkpoint(states, index["metadata"], files)
 
@@ -96,7 +95,9 @@ def read_index(directory: str | Path) -> dict[str, Any]:
     try:
         index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise CheckpointError(f"{folder} holds no model ({INDEX} is missing); give a folder that save() wrote") from None
+        raise CheckpointError(
+            f"{folder} holds no model ({INDEX} is missing); give a folder that save() wrote"
+        ) from None
     except ValueError:
         raise CheckpointError(f"{folder / INDEX} is damaged (not JSON); copy or download the model again") from None
     except OSError as error:
@@ -116,6 +117,28 @@ def load_into(module: nn.Module, state: State, where: str) -> None:
                 f"{where} {problem} {len(names)} tensor(s), first {names[0]!r}; it was made by another version or settings"
             )
     module.load_state_dict(dict(state))
+
+
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[TextIO]:
+    """A text file that appears under its name only when the block ends well; an earlier file stays until then."""
+    target = Path(path).expanduser()
+    if target.exists() and not target.is_file():  # a pipe or a device is written to, never replaced
+        with target.open("w", encoding="utf-8") as file:
+            yield file
+        return
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="utf-8", dir=target.parent, prefix=f".{target.name}.", delete=False
+    ) as file:
+        try:
+            yield file  # type: ignore[misc]
+            file.flush()
+            os.fsync(file.fileno())
+            os.chmod(file.name, 0o644)
+            os.replace(file.name, target)
+        except BaseException:
+            Path(file.name).unlink(missing_ok=True)
+            raise
 
 
 # --- writing

@@ -1,0 +1,327 @@
+"""The corridor: the one place that wires text, latents and diffusion together, for use and not for training."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import torch
+from torch import Tensor
+
+from textcosm.checkpoint import Checkpoint, load_into, load_states, save_states
+from textcosm.config import Config
+from textcosm.diffusion.denoiser import Denoiser
+from textcosm.diffusion.process import Point
+from textcosm.diffusion.sampling import SamplerConfig, seeds_of, trajectory
+from textcosm.errors import BackboneError, CheckpointError, ConfigError, DataError
+from textcosm.latent.autoencoder import Autoencoder
+from textcosm.latent.normaliser import Normaliser
+from textcosm.shapes import Latents
+from textcosm.text.backbone import Backbone, open_backbone
+from textcosm.text.tokenizer import Tokenizer
+
+T = TypeVar("T")
+
+CHECKPOINTS = Path(__file__).parent / "checkpoints"
+TOKENIZER_FILE = "tokenizer.json"
+DECODE_AT_ONCE = 16
+"""Texts per call of the token head: logits are length x vocabulary floats each (10 MB at 80 x 30,522)."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Where sampling stands: ``texts`` decoded from the current guess of the clean latents."""
+
+    step: int
+    steps: int
+    time: float
+    """Diffusion time, from 1 (noise) down to the sampler's end time."""
+    noise: float
+    """The noise level sigma(time), from 1 down to near 0."""
+    texts: list[str]
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """A text through encoder, compressor and decompressor; accuracy over its own tokens, from 0 to 1."""
+
+    text: str
+    reconstruction: str
+    token_accuracy: float
+
+
+@dataclass
+class TextDiffusion:
+    """A trained model: text <-> latents by ``encode`` and ``decode``, noise -> text by ``sample``.
+
+    Latents here are always normalised (about zero mean and unit variance per slot and feature), ``(batch, N, width)``.
+    """
+
+    config: Config
+    autoencoder: Autoencoder
+    normaliser: Normaliser
+    denoiser: Denoiser
+    tokenizer: Tokenizer
+    backbone_fingerprint: str
+    record: dict[str, Any] = field(default_factory=dict)
+    """How it was trained and what was measured: free JSON, kept in the checkpoint."""
+    backbone: Backbone | None = None
+    """The frozen encoder, opened at the first ``encode``; sampling never needs it."""
+
+    def __post_init__(self) -> None:
+        for module in (self.autoencoder, self.normaliser, self.denoiser):
+            module.eval().requires_grad_(False)
+
+    # --- load and save
+
+    @classmethod
+    def load(cls, model: str | Path = "stories-16", device: str | torch.device | None = None) -> Self:
+        """Open a shipped model by name, or a folder of ``save()`` or of a training run. Raises CheckpointError."""
+        folder = find_model(model)
+        loaded = cls._from_checkpoint(load_states(folder), str(folder))
+        return loaded.to(best_device() if device is None else device)
+
+    @classmethod
+    def _from_checkpoint(cls, checkpoint: Checkpoint, where: str) -> Self:
+        meta = checkpoint.metadata
+        try:
+            config = Config.from_dict(meta["config"])
+            width, vocabulary = int(meta["backbone"]["width"]), int(meta["backbone"]["vocab_size"])
+            fingerprint = str(meta["backbone"]["fingerprint"])
+            states = [checkpoint.states[name] for name in ("autoencoder", "normaliser", "denoiser")]
+            slots, latent_width = states[1]["mean"].shape
+            tokenizer = Tokenizer.from_json(checkpoint.files[TOKENIZER_FILE])
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"{where} is not a whole model ({error}); save it again with this textcosm"
+            ) from error
+        modules = (
+            Autoencoder(config.autoencoder, width, vocabulary),
+            Normaliser(slots, latent_width),
+            Denoiser(config.denoiser, latent_width, width),
+        )
+        for module, state in zip(modules, states, strict=True):
+            load_into(module, state, f"{where} ({type(module).__name__.lower()})")
+        return cls(config, *modules, tokenizer, fingerprint, meta.get("record", {}))
+
+    def save(self, directory: str | Path, precision: str = "float32") -> None:
+        """Write the whole model, tokenizer included, whole or not at all; precision float32, bfloat16 or int8."""
+        states = {
+            "autoencoder": self.autoencoder.state_dict(),
+            "normaliser": self.normaliser.state_dict(),
+            "denoiser": self.denoiser.state_dict(),
+        }
+        backbone = {
+            "fingerprint": self.backbone_fingerprint,
+            "width": self.autoencoder.backbone_width,
+            "vocab_size": self.autoencoder.vocab_size,
+        }
+        metadata = {"config": self.config.to_dict(), "backbone": backbone, "record": self.record}
+        save_states(directory, states, metadata, precision, {TOKENIZER_FILE: self.tokenizer.to_json()})
+
+    # --- text <-> latents
+
+    @torch.no_grad()
+    def encode(self, texts: Sequence[str], batch_size: int = 64) -> Latents:
+        """Normalised latents of texts; a text longer than ``max_length`` tokens is cut. Needs the encoder."""
+        return torch.cat([self._encode(part)[0] for part in _batches(_checked_texts(texts), batch_size)])
+
+    @torch.no_grad()
+    def decode(self, latents: Latents) -> list[str]:
+        """The texts of normalised latents ``(batch, N, width)``: the likeliest token at every position at once."""
+        tokens, forms = self._decode(latents)
+        return self.tokenizer.detokenize(tokens, forms)
+
+    @torch.no_grad()
+    def reconstruct(self, texts: Sequence[str], batch_size: int = 64) -> list[Reconstruction]:
+        """Each text, encoded and decoded again, with the share of its tokens that came back."""
+        found: list[Reconstruction] = []
+        for part in _batches(_checked_texts(texts), batch_size):
+            latents, wanted, mask = self._encode(part)
+            tokens, forms = self._decode(latents)
+            right = (tokens[:, : wanted.shape[1]] == wanted) & mask
+            accuracy = (right.sum(1) / mask.sum(1)).tolist()
+            decoded = self.tokenizer.detokenize(tokens, forms)
+            found += [Reconstruction(*row) for row in zip(part, decoded, accuracy, strict=True)]
+        return found
+
+    def interpolate(self, a: str, b: str, steps: int = 7) -> list[str]:
+        """``steps`` texts from ``a`` to ``b``, both ends included, along the arc between their latents.
+
+        The arc, not the chord: normalised latents lie near a sphere, and the middle of a chord is too short.
+        """
+        if steps < 2:
+            raise ConfigError(f"steps is {steps}; an interpolation has at least its 2 ends")
+        start, end = self.encode([a, b])
+        return self.decode(torch.stack([slerp(start, end, k / (steps - 1)) for k in range(steps)]))
+
+    def _encode(self, texts: list[str]) -> tuple[Latents, Tensor, Tensor]:
+        """Normalised latents, the tokens that they hold, and their mask."""
+        backbone = self._open_backbone()
+        batch = backbone.tokenize(texts, self.config.autoencoder.max_length)
+        tokens, mask = batch.tokens.to(self.device), batch.mask.to(self.device)
+        hidden = self.autoencoder.standardise(backbone.encode(tokens, mask))
+        return self.normaliser.normalise(self.autoencoder.compress(hidden, mask)), tokens, mask
+
+    def _decode(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """Token ids and written forms, each ``(batch, max_length)``."""
+        expected = tuple(self.normaliser.mean.shape)
+        if latents.ndim != 3 or tuple(latents.shape[1:]) != expected:
+            raise ConfigError(
+                f"latents are {tuple(latents.shape)}; this model decodes (batch, {expected[0]}, {expected[1]})"
+            )
+        tokens, forms = [], []
+        for part in latents.to(self.device, torch.float32).split(DECODE_AT_ONCE):
+            hidden = self.autoencoder.decompress(self.normaliser.denormalise(part))
+            tokens.append(self.autoencoder.token_logits(hidden).argmax(-1))
+            forms.append(self.autoencoder.form_logits(hidden).argmax(-1))
+        return torch.cat(tokens), torch.cat(forms)
+
+    # --- noise -> text
+
+    def sample(
+        self,
+        n: int = 1,
+        *,
+        steps: int | None = None,
+        seed: int = 0,
+        solver: str | None = None,
+        batch_size: int = 64,
+        sampler: SamplerConfig | None = None,
+    ) -> list[str]:
+        """``n`` new texts. Text i of a seed is the same in any batch; steps and solver override the model's sampler."""
+        return [text for part in self.stream(n, steps=steps, seed=seed, solver=solver, batch_size=batch_size,
+                                             sampler=sampler) for text in part]  # fmt: skip
+
+    def stream(
+        self,
+        n: int = 1,
+        *,
+        steps: int | None = None,
+        seed: int = 0,
+        solver: str | None = None,
+        batch_size: int = 64,
+        sampler: SamplerConfig | None = None,
+    ) -> Iterator[list[str]]:
+        """Like :meth:`sample`, a batch at a time as each is ready."""
+        chosen, seeds = self._sampler(sampler, steps, solver), _checked_seeds(seed, n)
+        for part in _batches(seeds, batch_size):
+            *_, last = self._points(chosen, part)
+            yield self.decode(last.clean)
+
+    def trace(
+        self,
+        n: int = 1,
+        *,
+        steps: int | None = None,
+        seed: int = 0,
+        solver: str | None = None,
+        sampler: SamplerConfig | None = None,
+    ) -> Iterator[Snapshot]:
+        """The texts of :meth:`sample` as they emerge, decoded after every step; the last snapshot is the result."""
+        chosen, seeds = self._sampler(sampler, steps, solver), _checked_seeds(seed, n)
+        for step, point in enumerate(self._points(chosen, seeds), start=1):
+            time = float(point.time)
+            noise = float(self.config.schedule.sigma(torch.tensor([time])))
+            yield Snapshot(min(step, chosen.steps), chosen.steps, time, noise, self.decode(point.clean))
+
+    def _sampler(self, given: SamplerConfig | None, steps: int | None, solver: str | None) -> SamplerConfig:
+        changes = {"steps": steps, "solver": solver}
+        chosen = self.config.sampler if given is None else given
+        return dataclasses.replace(chosen, **{name: value for name, value in changes.items() if value is not None})
+
+    @torch.no_grad()
+    def _points(self, sampler: SamplerConfig, seeds: list[int]) -> Iterator[Point]:
+        shape = (self.normaliser.mean.shape[0], self.normaliser.mean.shape[1])
+        return trajectory(self.denoiser, self.config.schedule, sampler, seeds, shape, self.device)
+
+    # --- the machine and the encoder
+
+    @property
+    def device(self) -> torch.device:
+        return self.normaliser.mean.device
+
+    def to(self, device: str | torch.device) -> Self:
+        """Move the model; a backbone that is already open moves at its next use."""
+        for module in (self.autoencoder, self.normaliser, self.denoiser):
+            module.to(device)
+        self.backbone = None
+        return self
+
+    def use_backbone(self, backbone: Backbone) -> Self:
+        """Encode with this encoder; it must be the one that the model was trained with, else BackboneError."""
+        if backbone.fingerprint != self.backbone_fingerprint:
+            raise BackboneError(
+                f"the encoder {backbone.name} ({backbone.fingerprint}) is not the one of this model, "
+                f"{self.config.backbone.name} layer {self.config.backbone.layer} ({self.backbone_fingerprint}); give that one"
+            )
+        self.backbone = backbone
+        return self
+
+    def _open_backbone(self) -> Backbone:
+        backbone = self.backbone
+        if backbone is None:
+            backbone = open_backbone(self.config.backbone, self.device)
+            self.use_backbone(backbone)
+        return backbone
+
+
+def shipped_models() -> dict[str, Path]:
+    """The models that came with the package, name -> folder."""
+    if not CHECKPOINTS.is_dir():
+        return {}
+    return {path.name: path for path in sorted(CHECKPOINTS.iterdir()) if (path / "config.json").is_file()}
+
+
+def find_model(model: str | Path) -> Path:
+    """The folder of a shipped name, of a saved model, or of a training run (its ``model/``). Raises CheckpointError."""
+    shipped = shipped_models()
+    if str(model) in shipped:
+        return shipped[str(model)]
+    folder = Path(model).expanduser()
+    for candidate in (folder, folder / "model"):
+        if (candidate / "config.json").is_file():
+            return candidate
+    names = ", ".join(shipped) or "none in this installation"
+    if not folder.exists():
+        raise CheckpointError(f"there is no model {str(model)!r}: give a folder, or a shipped name ({names})")
+    raise CheckpointError(
+        f"{folder} holds no model (config.json is missing): give a model folder, or a shipped name ({names})"
+    )
+
+
+def best_device() -> torch.device:
+    """CUDA, else Apple's GPU, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def slerp(a: Tensor, b: Tensor, share: float) -> Tensor:
+    """The point at ``share`` of the arc from ``a`` to ``b``, taken as two long vectors; a chord where they are parallel."""
+    cosine = torch.nn.functional.cosine_similarity(a.flatten(), b.flatten(), dim=0).clamp(-1, 1)
+    angle = torch.arccos(cosine)
+    if torch.sin(angle) < 1e-4:
+        return torch.lerp(a, b, share)
+    return (torch.sin((1 - share) * angle) * a + torch.sin(share * angle) * b) / torch.sin(angle)
+
+
+def _checked_texts(texts: Sequence[str]) -> list[str]:
+    if isinstance(texts, str):
+        raise DataError("a single string was given; give a list of texts")
+    if not texts:
+        raise DataError("no texts were given; give at least one")
+    return list(texts)
+
+
+def _checked_seeds(seed: int, n: int) -> list[int]:
+    if n < 1:
+        raise ConfigError(f"n is {n}; it must be at least 1")
+    return seeds_of(seed, n)
+
+
+def _batches(items: list[T], size: int) -> Iterator[list[T]]:
+    if size < 1:
+        raise ConfigError(f"batch_size is {size}; it must be at least 1")
+    return (items[i : i + size] for i in range(0, len(items), size))

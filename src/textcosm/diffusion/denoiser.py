@@ -1,0 +1,276 @@
+"""The network that predicts clean latents from noisy ones: LLaMA-style blocks with mirrored skips."""
+
+from dataclasses import dataclass
+from math import log
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from textcosm.errors import ConfigError
+from textcosm.nn.attention import attend
+from textcosm.shapes import Activations, Latents, Mask, Times
+
+EPS = 1e-6
+THETA = 1e4
+MAX_PERIOD = 10.0
+
+Stream = Float[Tensor, "batch places width"]
+"""The residual stream: one vector per slot, or per source token."""
+Rotation = tuple[Float[Tensor, "places 1 half"], Float[Tensor, "places 1 half"]]
+"""Cosines and sines of the rotary angles, shared by the blocks of one pass."""
+
+
+@dataclass(frozen=True)
+class DenoiserConfig:
+    """Sizes of the denoiser; the defaults are the published 129.8M parameters.
+
+    source_depth: blocks of the source encoder; 0 makes a model without source text (and without cross-attention).
+    slots: learned position for each of this many latents; 0 for none, as published (rotary positions are relative).
+    projections: a Linear in and out; without, as published, latents are the residual stream, if the widths agree, and
+        x_0 is a normed vector, which cannot shrink to the mean when all is noise.
+    """
+
+    width: int = 768
+    depth: int = 12
+    heads: int = 12
+    ff_width: int = 3072
+    source_depth: int = 0
+    dropout: float = 0.0
+    slots: int = 0
+    projections: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("width", "depth", "heads", "ff_width"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"denoiser {name} = {getattr(self, name)} is below 1; give a positive number")
+        for name in ("source_depth", "slots"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"denoiser {name} = {getattr(self, name)} is below 0; 0 leaves it out")
+        if self.width % (2 * self.heads):
+            raise ConfigError(
+                f"denoiser width = {self.width} must be a multiple of 2 x heads = {2 * self.heads}; change one of them"
+            )
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"denoiser dropout = {self.dropout} is outside [0, 1); the paper uses 0")
+
+
+@dataclass(frozen=True)
+class Memory:
+    """A source text as the denoiser reads it: keys and values for each block's cross-attention, made once per text."""
+
+    keys: tuple[Float[Tensor, "batch source width"], ...]
+    values: tuple[Float[Tensor, "batch source width"], ...]
+    mask: Mask
+
+    def __getitem__(self, rows: slice | Tensor) -> "Memory":
+        """The memory of some of the texts."""
+        keys, values = (tuple(x[rows] for x in side) for side in (self.keys, self.values))
+        return Memory(keys, values, self.mask[rows])
+
+
+class Denoiser(nn.Module):
+    """``(noisy, time, self_condition, memory) -> x_0``, all normalised latents ``(batch, slots, latent_width)``.
+
+    At the start the blocks add nothing (their last matrices, and those of time and self-condition, are zero): the
+    stream is the noisy latents, and no signal has to be unlearned. No self-condition is the same as one of zeros.
+    """
+
+    def __init__(self, config: DenoiserConfig, latent_width: int, source_width: int = 0) -> None:
+        """Raises ConfigError where ``source_depth`` asks for a source but ``source_width`` is 0."""
+        super().__init__()
+        if config.source_depth and source_width < 1:
+            raise ConfigError(
+                f"denoiser source_depth = {config.source_depth} needs source_width above 0: the backbone's width"
+            )
+        self.config = config
+        width = config.width
+        projected = config.projections or latent_width != width
+        self.enter = nn.Linear(latent_width, width) if projected else nn.Identity()
+        # The mean of normalised latents is 0: a fair first guess.
+        self.leave = _silent(nn.Linear(width, latent_width)) if projected else nn.Identity()
+        self.slots = nn.Parameter(0.02 * torch.randn(config.slots, width)) if config.slots else None
+        self.time = nn.Sequential(nn.Linear(width, 2 * width), nn.SiLU(), nn.Linear(2 * width, width), nn.SiLU())
+        self.blocks = nn.ModuleList(DenoiserBlock(config, latent_width) for _ in range(config.depth))
+        self.norm = nn.RMSNorm(width, eps=EPS)
+        self.source = SourceEncoder(config, source_width) if config.source_depth else None
+
+    def forward(
+        self, noisy: Latents, time: Times, self_condition: Latents | None = None, memory: Memory | None = None
+    ) -> Latents:
+        """Estimate x_0; raises ConfigError for a memory that this network cannot read or a wrong number of slots."""
+        self._check(noisy.shape[1], memory)
+        x = self.enter(noisy) if self.slots is None else self.enter(noisy) + self.slots
+        signal = self.time(time_embedding(time, self.config.width).to(x.dtype))
+        rotation = rotary(x.shape[1], self.config.width // self.config.heads, x)
+        mirrored = self.config.depth // 2
+        inputs: list[Tensor] = []
+        for i, block in enumerate(self.blocks):
+            if i < mirrored:
+                inputs.append(x)
+            elif i >= self.config.depth - mirrored:
+                x = x + inputs.pop()
+            keys_values = None if memory is None else (memory.keys[i], memory.values[i], memory.mask)
+            x = block(x, rotation, signal, self_condition, keys_values)
+        return self.leave(self.norm(x))
+
+    def encode_source(self, activations: Activations, mask: Mask) -> Memory:
+        """Read source texts, given as the backbone's activations; ConfigError for a model without a source encoder."""
+        if self.source is None:
+            raise ConfigError("denoiser source_depth = 0: it takes no source; train one with source_depth above 0")
+        return self.source(activations, mask)
+
+    def _check(self, slots: int, memory: Memory | None) -> None:
+        if self.config.slots and slots != self.config.slots:
+            raise ConfigError(f"{slots} latents given to a denoiser of {self.config.slots} slots; give that many")
+        if memory is not None and self.source is None:
+            raise ConfigError("a memory given to a denoiser of source_depth = 0; train one with source_depth above 0")
+
+
+class DenoiserBlock(nn.Module):
+    """A block told the time and the last x_0: each is projected by the block's own Linear and added to its input."""
+
+    def __init__(self, config: DenoiserConfig, latent_width: int) -> None:
+        super().__init__()
+        self.from_time = _silent(nn.Linear(config.width, config.width))
+        self.from_clean = _silent(nn.Linear(latent_width, config.width, bias=False))
+        self.body = Block(config, crosses=config.source_depth > 0)
+
+    def forward(
+        self,
+        x: Stream,
+        rotation: Rotation,
+        signal: Float[Tensor, "batch width"],
+        self_condition: Latents | None,
+        memory: tuple[Tensor, Tensor, Tensor] | None,
+    ) -> Stream:
+        x = x + self.from_time(signal)[:, None]
+        if self_condition is not None:
+            x = x + self.from_clean(self_condition)
+        return self.body(x, rotation, None, memory)
+
+
+class SourceEncoder(nn.Module):
+    """Blocks of the denoiser's kind over the activations of the source, and what each block of the denoiser reads there."""
+
+    def __init__(self, config: DenoiserConfig, source_width: int) -> None:
+        super().__init__()
+        self.head_width = config.width // config.heads
+        self.enter = nn.Linear(source_width, config.width) if source_width != config.width else nn.Identity()
+        self.blocks = nn.ModuleList(Block(config, crosses=False) for _ in range(config.source_depth))
+        self.norm = nn.RMSNorm(config.width, eps=EPS)
+        self.reads = nn.ModuleList(nn.Linear(config.width, 2 * config.width, bias=False) for _ in range(config.depth))
+
+    def forward(self, activations: Activations, mask: Mask) -> Memory:
+        x = self.enter(activations)
+        rotation = rotary(x.shape[1], self.head_width, x)
+        for block in self.blocks:
+            x = block(x, rotation, mask, None)
+        x = self.norm(x)
+        pairs = [read(x).chunk(2, dim=-1) for read in self.reads]
+        return Memory(tuple(keys for keys, _ in pairs), tuple(values for _, values in pairs), mask)
+
+
+class Block(nn.Module):
+    """Pre-norm self-attention, cross-attention where asked for, and SwiGLU, each added to the stream; no biases."""
+
+    def __init__(self, config: DenoiserConfig, crosses: bool) -> None:
+        super().__init__()
+        self.attention_norm = nn.RMSNorm(config.width, eps=EPS)
+        self.attention = SelfAttention(config.width, config.heads)
+        self.cross_norm = nn.RMSNorm(config.width, eps=EPS) if crosses else None
+        self.cross = CrossAttention(config.width, config.heads) if crosses else None
+        self.feed_forward_norm = nn.RMSNorm(config.width, eps=EPS)
+        self.feed_forward = SwiGLU(config.width, config.ff_width)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(
+        self,
+        x: Stream,
+        rotation: Rotation,
+        mask: Bool[Tensor, "batch places"] | None,
+        memory: tuple[Tensor, Tensor, Tensor] | None,
+    ) -> Stream:
+        x = x + self.dropout(self.attention(self.attention_norm(x), rotation, mask))
+        if memory is not None and self.cross is not None and self.cross_norm is not None:
+            x = x + self.dropout(self.cross(self.cross_norm(x), *memory))
+        return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
+
+
+class SelfAttention(nn.Module):
+    """Bidirectional attention with rotary positions; queries, keys and values from one matrix."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.enter = nn.Linear(width, 3 * width, bias=False)
+        self.leave = _silent(nn.Linear(width, width, bias=False))
+
+    def forward(self, x: Stream, rotation: Rotation, mask: Bool[Tensor, "batch places"] | None) -> Stream:
+        width = x.shape[-1]
+        queries_keys, values = self.enter(x).split((2 * width, width), dim=-1)
+        queries, keys = rotate(queries_keys, 2 * self.heads, rotation).chunk(2, dim=-1)
+        return self.leave(attend(queries, keys, values, self.heads, mask))
+
+
+class CrossAttention(nn.Module):
+    """Slots look at the source; its keys and values do not change while sampling, so they are made once."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.enter = nn.Linear(width, width, bias=False)
+        self.leave = _silent(nn.Linear(width, width, bias=False))
+
+    def forward(
+        self,
+        x: Stream,
+        keys: Float[Tensor, "batch source width"],
+        values: Float[Tensor, "batch source width"],
+        mask: Bool[Tensor, "batch source"],
+    ) -> Stream:
+        return self.leave(attend(self.enter(x), keys, values, self.heads, mask))
+
+
+class SwiGLU(nn.Module):
+    """Feed-forward with a SiLU gate; gate and value from one matrix."""
+
+    def __init__(self, width: int, inner: int) -> None:
+        super().__init__()
+        self.enter = nn.Linear(width, 2 * inner, bias=False)
+        self.leave = _silent(nn.Linear(inner, width, bias=False))
+
+    def forward(self, x: Stream) -> Stream:
+        gate, value = self.enter(x).chunk(2, dim=-1)
+        return self.leave(F.silu(gate) * value)
+
+
+def time_embedding(time: Times, width: int) -> Float[Tensor, "batch width"]:
+    """Cosines and sines of ``time`` with periods from 2 pi to MAX_PERIOD times that."""
+    half = torch.arange(width // 2, device=time.device, dtype=torch.float32) / (width // 2)
+    angles = time.float()[:, None] * torch.exp(-log(MAX_PERIOD) * half)
+    return torch.cat((angles.cos(), angles.sin()), dim=-1)
+
+
+def rotary(places: int, head_width: int, like: Tensor) -> Rotation:
+    """The rotary angles' cosines and sines for ``places`` positions, theta 1e4, on the device of ``like``."""
+    rates = THETA ** -(torch.arange(0, head_width, 2, device=like.device, dtype=torch.float32) / head_width)
+    angles = torch.arange(places, device=like.device, dtype=torch.float32)[:, None, None] * rates
+    return angles.cos(), angles.sin()
+
+
+def rotate(
+    x: Float[Tensor, "batch places inner"], heads: int, rotation: Rotation
+) -> Float[Tensor, "batch places inner"]:
+    """Turn each head's pairs of features by its position's angles."""
+    cos, sin = (part.to(x.dtype) for part in rotation)
+    left, right = x.unflatten(-1, (heads, -1)).chunk(2, dim=-1)
+    return torch.cat((left * cos - right * sin, right * cos + left * sin), dim=-1).flatten(-2)
+
+
+def _silent(linear: nn.Linear) -> nn.Linear:
+    """Start at zero, so that the stream first passes unchanged."""
+    for parameter in linear.parameters():
+        nn.init.zeros_(parameter)
+    return linear

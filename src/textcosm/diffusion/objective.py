@@ -1,0 +1,66 @@
+"""What the denoiser learns: plain squared error on x_0, half of the time with its own first guess as an input."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from textcosm.diffusion.denoiser import Denoiser, Memory
+from textcosm.diffusion.schedule import TanSchedule
+from textcosm.errors import ConfigError
+from textcosm.shapes import Latents, Times
+
+
+@dataclass(frozen=True)
+class DiffusionObjectiveConfig:
+    """self_condition_probability: share of samples that see a first guess; times are uniform on [min_time, 1]."""
+
+    self_condition_probability: float = 0.5
+    min_time: float = 1e-5
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.self_condition_probability <= 1:
+            raise ConfigError(
+                f"self_condition_probability = {self.self_condition_probability} is outside [0, 1]; the paper uses 0.5"
+            )
+        if not 0 < self.min_time < 1:
+            raise ConfigError(f"min_time = {self.min_time} is outside (0, 1); the paper uses 1e-5")
+
+
+def diffusion_loss(
+    denoiser: Denoiser,
+    schedule: TanSchedule,
+    latents: Latents,
+    config: DiffusionObjectiveConfig,
+    generator: torch.Generator,
+    memory: Memory | None = None,
+) -> Float[Tensor, ""]:
+    """Mean squared error of x_0 over normalised ``latents``, at a random time for each sample (METHOD section 3).
+
+    Randomness comes from ``generator`` (on any device) alone, but for dropout.
+    """
+    n, device = latents.shape[0], latents.device
+    uniform = torch.rand(n + 1, generator=generator, device=generator.device).to(device)
+    time = config.min_time + (1 - config.min_time) * uniform[:n]
+    noise = torch.randn(latents.shape, generator=generator, device=generator.device).to(latents)
+    noisy = _scale(schedule.alpha(time), latents) + _scale(schedule.sigma(time), noise)
+    # The expected share of the rows, not a coin per batch: each step then costs the same, and varies less.
+    guessed = int(config.self_condition_probability * n + uniform[n].item())
+    guess = _first_guess(denoiser, noisy, time, guessed, memory)
+    clean = denoiser(noisy, time, guess, memory)
+    return F.mse_loss(clean.float(), latents.float())
+
+
+@torch.no_grad()
+def _first_guess(denoiser: Denoiser, noisy: Latents, time: Times, rows: int, memory: Memory | None) -> Latents | None:
+    """x_0 of the first ``rows`` samples from a pass without self-condition, zeros for the others."""
+    if rows == 0:
+        return None
+    clean = denoiser(noisy[:rows], time[:rows], None, memory[:rows] if memory else None)
+    return F.pad(clean.to(noisy.dtype), (0, 0, 0, 0, 0, noisy.shape[0] - rows))
+
+
+def _scale(share: Times, latents: Latents) -> Latents:
+    return share[:, None, None].to(latents.dtype) * latents

@@ -1,0 +1,124 @@
+"""The only loop over time: from noise to latents, yielding every point on the way."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from hashlib import blake2b
+from itertools import pairwise
+from typing import Literal
+
+import torch
+
+from textcosm.diffusion.denoiser import Memory
+from textcosm.diffusion.process import Denoise, Draw, Point, ReverseProcess
+from textcosm.diffusion.schedule import TanSchedule
+from textcosm.diffusion.solvers import Solver, open_solver
+from textcosm.errors import ConfigError
+from textcosm.shapes import Latents
+
+
+@dataclass(frozen=True)
+class SamplerConfig:
+    """How to sample. The reference sampler is ``SamplerConfig(200, "euler-maruyama", 0.05, "mean", "uniform")``.
+
+    steps: points on the way, one pass of the network each (Heun: two).
+    end_time: where the walk stops; below it the network sees almost clean latents and only copies them.
+    final: "clean" returns the network's x_0 at ``end_time``; "mean" the last step without its noise, as the reference.
+    grid: times evenly spaced ("uniform") or evenly spaced in log-SNR, which puts more of them near both ends.
+    """
+
+    steps: int = 50
+    solver: str = "dpm++2m"
+    end_time: float = 0.05
+    final: Literal["clean", "mean"] = "clean"
+    grid: Literal["uniform", "log-snr"] = "uniform"
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ConfigError(f"steps = {self.steps} is below 1; ask for at least one step, such as 50")
+        if not 0 <= self.end_time < 1:
+            raise ConfigError(f"end_time = {self.end_time} is outside [0, 1); the usual value is 0.05")
+        if self.final not in ("clean", "mean"):
+            raise ConfigError(f"final = {self.final!r} is unknown; choose clean or mean")
+        if self.grid not in ("uniform", "log-snr"):
+            raise ConfigError(f"grid = {self.grid!r} is unknown; choose uniform or log-snr")
+        open_solver(self.solver)
+
+    def times(self, schedule: TanSchedule) -> list[float]:
+        """The times to visit, from 1 down to ``end_time``: ``steps`` of them, and one more when the end is a mean.
+
+        A log-SNR grid starts at 1 as well: its second time is the first of the even spacing, at LOG_SNR_START.
+        """
+        count = self.steps + (self.final == "mean")
+        if self.grid == "uniform" or count < 3:
+            return torch.linspace(1, self.end_time, count, dtype=torch.float64).tolist()
+        end = schedule.log_snr(self.end_time).item()
+        even = torch.linspace(min(LOG_SNR_START, end), end, count - 1, dtype=torch.float64)
+        return [1.0, *schedule.time_of_log_snr(even[:-1]).tolist(), self.end_time]
+
+
+LOG_SNR_START = -9.0
+"""Signal below this is lost in the noise: log(1 / 8000), one part in as many as a text's latents have numbers."""
+
+
+def seeds_of(seed: int, n: int) -> list[int]:
+    """A seed for each of ``n`` samples; sample i gets the same one whatever ``n`` is, and no two are equal."""
+    digest = blake2b(str(seed).encode(), digest_size=4).digest()
+    # The CPU generator of torch uses 32 bits of a seed: consecutive numbers cannot collide, hashes of (seed, i) can.
+    return [(int.from_bytes(digest, "little") + i) % 2**32 for i in range(n)]
+
+
+def noise_source(seeds: Sequence[int], shape: tuple[int, int], device: torch.device | str = "cpu") -> Draw:
+    """Gaussian noise ``(len(seeds), *shape)`` at each call; row i depends on ``seeds[i]`` alone, on every device."""
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]  # on the CPU: devices draw differently
+
+    def draw() -> Latents:
+        return torch.stack([torch.randn(shape, generator=generator) for generator in generators]).to(device)
+
+    return draw
+
+
+@torch.no_grad()
+def trajectory(
+    denoise: Callable[..., Latents],
+    schedule: TanSchedule,
+    config: SamplerConfig,
+    seeds: Sequence[int],
+    shape: tuple[int, int],
+    device: torch.device | str = "cpu",
+    memory: Memory | None = None,
+    solver: Solver | None = None,
+) -> Iterator[Point]:
+    """Walk from noise to normalised latents: yields ``config.steps`` points; the last one's ``clean`` is the result.
+
+    denoise: ``(noisy, time, self_condition) -> clean`` such as a Denoiser; called with ``memory=`` where one is given.
+    seeds: one per sample, from :func:`seeds_of`. shape: ``(slots, latent width)``.
+    solver: one from outside, instead of the one that ``config`` names.
+    Raises ConfigError where there is nothing to sample.
+    """
+    if not seeds:
+        raise ConfigError("0 samples were asked for; ask for at least 1")
+    solver = solver or open_solver(config.solver)
+    draw = noise_source(seeds, shape, device)
+    process = ReverseProcess(schedule, _at_one_time(denoise, memory), draw)
+    times = config.times(schedule)
+    noisy, past = draw(), None
+    for time, target in pairwise(times):
+        now = Point(time, noisy, process.denoise(noisy, time, past.clean if past else None))
+        if config.final == "mean" and target == times[-1]:
+            mean = solver.step(replace(process, draw=partial(torch.zeros_like, noisy)), now, target, past)
+            yield Point(target, mean, mean)
+            return
+        yield now
+        noisy, past = solver.step(process, now, target, past), now
+    yield Point(times[-1], noisy, process.denoise(noisy, times[-1], past.clean if past else None))
+
+
+def _at_one_time(denoise: Callable[..., Latents], memory: Memory | None) -> Denoise:
+    """Let a solver give one time as a number, where the network takes a tensor with one time per sample."""
+    network = denoise if memory is None else partial(denoise, memory=memory)
+
+    def at(noisy: Latents, time: float, self_condition: Latents | None) -> Latents:
+        return network(noisy, torch.full(noisy.shape[:1], time, device=noisy.device), self_condition)
+
+    return at

@@ -12,7 +12,7 @@ os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_DATASETS_OFFL
 
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))  # tiny tensors: more threads only cost
 
-install_import_hook("textcosm", "beartype.beartype")
+install_import_hook("textcosm", "typechecker.checked")
 
 
 @pytest.fixture(autouse=True)

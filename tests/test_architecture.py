@@ -15,14 +15,14 @@ HEAVY = {"transformers", "tokenizers", "tyro", "rich", "pyarrow", "datasets", "s
 
 def test_imports_go_downwards_only():
     command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command as lint; lint()", "--no-cache"]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
 
 
 @pytest.mark.parametrize("import_line", ["import textcosm", "from textcosm import TextDiffusion"])
 def test_import_costs_torch_and_nothing_more(import_line):
     code = f"import sys; {import_line}; print(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
-    result = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
+    result = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert not HEAVY & set(result.stdout.split())
 

@@ -20,7 +20,7 @@ class BackboneConfig:
     """Which frozen encoder reads the texts.
 
     name: "all-MiniLM-L6-v2" (from its PyPI package), "tiny" (an offline stand-in for tests), a folder, or a hub name.
-    layer: whose hidden state is taken; 0 is the embedding, 1 the first layer, -1 the last. Layers above it are not computed.
+    layer: whose hidden state is taken; 0 is the embedding, 1 the first layer, -1 the last. Those above are not computed.
     """
 
     name: str = DEFAULT
@@ -35,7 +35,7 @@ class BackboneConfig:
 class Backbone(Protocol):
     """A frozen encoder: texts -> tokens -> activations, and tokens -> texts. Nothing in it is trained.
 
-    ``fingerprint`` is a short hash of the weights and the layer: a model works only with the encoder it was trained with.
+    ``fingerprint`` is a short hash of weights and layer: a model works only with the encoder that it was trained with.
     """
 
     name: str

@@ -7,10 +7,12 @@ import torch
 from textcosm.errors import ConfigError
 
 BATCHES_SORTED_TOGETHER = 64
-"""Texts are sorted by length within random chunks of this many batches: long enough to pad little, short enough to mix."""
+"""Texts are sorted by length within random chunks of this many batches: enough to pad little, few enough to mix."""
 
 
-def length_buckets(lengths: Sequence[int] | torch.Tensor, batch_size: int, generator: torch.Generator) -> list[list[int]]:
+def length_buckets(
+    lengths: Sequence[int] | torch.Tensor, batch_size: int, generator: torch.Generator
+) -> list[list[int]]:
     """Every index of ``lengths`` once, in shuffled batches of ``batch_size`` (one may be smaller) of similar length."""
     if batch_size < 1:
         raise ConfigError(f"batch_size is {batch_size}; give 1 or more")

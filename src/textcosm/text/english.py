@@ -10,7 +10,7 @@ SENTENCE_ENDS = frozenset(".!?")
 
 
 def english_forms(pieces: Sequence[str], continues: Sequence[bool]) -> list[int]:
-    """The form (``2 * case + space``) of each piece by rule; ``continues[i]``: piece i goes on with the word before it."""
+    """The form (``2 * case + space``) of each piece by rule; ``continues[i]``: piece i goes on with the word before."""
     forms, opens_sentence, inside_quotes = [], True, False
     for i, piece in enumerate(pieces):
         closes_quote = piece == '"' and inside_quotes

@@ -44,8 +44,9 @@ class HuggingFaceBackbone:
         self.width = model.config.hidden_size
         self.max_tokens = _max_tokens(model, wordings)
         self.fingerprint = _fingerprint(model, self._layer)
-        if self.vocab_size > len(model.get_input_embeddings().weight):
-            raise BackboneError(f"{name} has fewer embeddings than its tokenizer has tokens ({self.vocab_size}); repair it")
+        known = len(model.get_input_embeddings().weight)
+        if self.vocab_size > known:
+            raise BackboneError(f"{name} has {known} embeddings for {self.vocab_size} tokens; resize its embeddings")
 
     def tokenize(self, texts: Sequence[str], max_length: int) -> TokenBatch:
         """See ``Backbone.tokenize``."""
@@ -55,7 +56,9 @@ class HuggingFaceBackbone:
     def encode(self, tokens: Tokens, mask: Mask) -> Activations:
         """See ``Backbone.encode``; raises BackboneError past ``max_tokens``."""
         if tokens.shape[1] > self.max_tokens:
-            raise BackboneError(f"{tokens.shape[1]} tokens in a text; {self.name} reads {self.max_tokens}: lower max_length")
+            raise BackboneError(
+                f"a text of {tokens.shape[1]} tokens, but {self.name} reads {self.max_tokens} at most; lower max_length"
+            )
         out = self._model(
             input_ids=tokens.to(self._device),
             attention_mask=mask.to(self._device, torch.long),
@@ -73,7 +76,7 @@ class HuggingFaceBackbone:
 
 
 def locate(name: str) -> str:
-    """What ``from_pretrained`` needs for ``name``: the folder of an installed package, else the folder or hub name itself."""
+    """What ``from_pretrained`` needs: the folder of an installed package, else the folder or hub name itself."""
     if name not in PACKAGES:
         return str(Path(name).expanduser()) if Path(name).expanduser().is_dir() else name
     module, folder, requirement = PACKAGES[name]
@@ -96,7 +99,9 @@ def _load(name: str) -> tuple[Any, Any]:
             wordings = AutoTokenizer.from_pretrained(place)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise BackboneError(f"no encoder {name!r}: not a model folder, and not on the hub or unreachable ({reason})") from error
+        raise BackboneError(
+            f"no encoder {name!r}: not a model folder, and not on the hub or the hub is out of reach ({reason})"
+        ) from error
     if model.config.is_encoder_decoder:
         model = model.get_encoder()
     model.config.use_cache = False
@@ -151,7 +156,7 @@ def _tokenizer_of(name: str, wordings: Any) -> Tokenizer:
     start = _first(wordings.cls_token_id, wordings.bos_token_id, wordings.eos_token_id)
     end = _first(wordings.sep_token_id, wordings.eos_token_id, wordings.bos_token_id)
     if start is None or end is None:
-        raise BackboneError(f"the tokenizer of {name} names no start and no end token; set bos_token and eos_token in it")
+        raise BackboneError(f"the tokenizer of {name} has no start and end token; set its bos_token and eos_token")
     pad = _first(wordings.pad_token_id, end)
     mask = _first(wordings.mask_token_id, wordings.unk_token_id, pad)
     return Tokenizer(backend.to_str(), SpecialTokens(start=start, end=end, pad=pad or 0, mask=mask or 0))

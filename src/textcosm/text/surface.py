@@ -1,7 +1,7 @@
 """The written form of each token, its case and the space before it: what a lower-case vocabulary forgets.
 
-A form is ``2 * case + space``. An encoder's tokenizer may drop case and spaces, so each token carries them beside its id; the
-autoencoder learns to predict them, and writing the tokens back in their forms gives natural English.
+A form is ``2 * case + space``. An encoder's tokenizer may drop case and spaces, so each token carries them beside its
+id; the autoencoder learns to predict them, and writing the tokens back in their forms gives natural English.
 """
 
 import json
@@ -23,8 +23,8 @@ class Surface:
     """Reads the forms of tokens off a text, and writes tokens in their forms.
 
     ``pieces[token]`` is the token's own spelling; ``continues`` holds the tokens that go on with the word before them.
-    ``spaced`` says that pieces carry their own leading space (byte-level and metaspace vocabularies): the form's space is then
-    always 0 and never applied. A byte that is only part of a character is a lone surrogate in its piece (Python's
+    ``spaced`` says that pieces carry their own leading space (byte-level and metaspace vocabularies): the form's space is
+    then always 0 and never applied. A byte that is only part of a character is a lone surrogate in its piece (Python's
     ``surrogateescape``), joined again when the text is written.
     """
 
@@ -47,8 +47,8 @@ class Surface:
         if model.get("unk_token") in vocabulary:
             pieces[vocabulary[model["unk_token"]]] = UNKNOWN
         prefix = model.get("continuing_subword_prefix")
-        parts = frozenset(i for token, i in vocabulary.items() if i not in added and prefix and token.startswith(prefix))
-        return cls(pieces, parts, spaced)
+        continues = frozenset(i for token, i in vocabulary.items() if prefix and token.startswith(prefix))
+        return cls(pieces, continues, spaced)
 
     def read(self, text: str, tokens: Sequence[int], spans: Sequence[tuple[int, int]]) -> list[int]:
         """The form of each token; ``spans`` are the places (start, end) in ``text`` that the tokens came from."""
@@ -74,7 +74,7 @@ class Surface:
         return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace") if self.spaced else text
 
     def default_forms(self, tokens: Sequence[int]) -> list[int]:
-        """The forms that English rules give with nothing learned: the baseline that learned forms are measured against."""
+        """The forms that English rules give with nothing learned: the baseline that learned forms must beat."""
         if self.spaced:
             return [0] * len(tokens)
         return english_forms([self.pieces[token] for token in tokens], [token in self.continues for token in tokens])
@@ -101,7 +101,8 @@ def _vocabulary(vocab: dict[str, int] | list) -> dict[str, int]:
 
 def _speller(description: dict) -> tuple[Callable[[str], str], bool]:
     """The function from a token to its piece, and whether pieces carry their own space."""
-    manner = json.dumps([description.get(part) for part in ("normalizer", "pre_tokenizer", "decoder")], ensure_ascii=False)
+    parts = [description.get(part) for part in ("normalizer", "pre_tokenizer", "decoder")]
+    manner = json.dumps(parts, ensure_ascii=False)
     if '"ByteLevel"' in manner:
         alphabet = _byte_alphabet()
         return lambda token: _escaped(bytes(alphabet[c] for c in token if c in alphabet)), True
@@ -122,7 +123,7 @@ def _escaped(raw: bytes) -> str:
 
 
 def _byte_alphabet() -> dict[str, int]:
-    """GPT-2's printable stand-ins for the 256 bytes: printable Latin-1 stands for itself, the rest follow from U+0100."""
+    """GPT-2's printable stand-ins for the 256 bytes: printable Latin-1 is itself, the rest follow from U+0100."""
     shown = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     hidden = sorted(set(range(256)) - set(shown))
     return {chr(byte): byte for byte in shown} | {chr(0x100 + i): byte for i, byte in enumerate(hidden)}

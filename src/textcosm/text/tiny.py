@@ -15,23 +15,24 @@ from textcosm.text.tokenizer import SpecialTokens, TokenBatch, Tokenizer
 
 WIDTH, LAYERS, MAX_TOKENS, SEED = 32, 2, 512, 20250621
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-WORDS = """
-the a an and but or so if then than because while when where who what how why that this these those it its he him his she her
-hers they them their we us our you your i me my was were is are be been am had has have do did does not no yes to of in on at
-by for from with into out up down over under after before again about off all some any every many more most much few one two
-three four five six seven eight nine ten first last next old new good bad big small little long short happy sad tired hungry
-proud angry afraid red blue green white black day night morning evening week month year time home house school work store park
-city street room table chair car bus train dog cat bird horse friend family mother father brother sister son daughter boy girl
-man woman child children teacher doctor people money food water bread cake coffee lunch dinner book letter phone game music
-song movie picture party birthday trip beach river garden tree rain snow sun went go going came come got get gave give took
-take made make said say told tell asked ask found find lost saw see looked look wanted want liked like loved love needed need
-tried try played play walked walk ran run ate eat bought buy thought think knew know felt feel began started stopped decided
-helped worked called turned opened finally very too really just never always still soon there here back
-""".split()
+COMMON_WORDS = """
+the a an and but or so if then than because while when where who what how why that this these those it its he him his
+she her hers they them their we us our you your i me my was were is are be been am had has have do did does not no yes
+to of in on at by for from with into out up down over under after before again about off all some any every many more
+most much few one two three four five six seven eight nine ten first last next old new good bad big small little long
+short happy sad tired hungry proud angry afraid red blue green white black day night morning evening week month year
+time home house school work store park city street room table chair car bus train dog cat bird horse friend family
+mother father brother sister son daughter boy girl man woman child children teacher doctor people money food water
+bread cake coffee lunch dinner book letter phone game music song movie picture party birthday trip beach river garden
+tree rain snow sun went go going came come got get gave give took take made make said say told tell asked ask found
+find lost saw see looked look wanted want liked like loved love needed need tried try played play walked walk ran run
+ate eat bought buy thought think knew know felt feel began started stopped decided helped worked called turned opened
+finally very too really just never always still soon there here back
+"""
 
 
 class TinyBackbone:
-    """A :class:`~textcosm.text.backbone.Backbone` with fixed random weights: lower-case word pieces, width 32, two layers.
+    """A :class:`~textcosm.text.backbone.Backbone` with fixed random weights: lower-case word pieces, two layers.
 
     Each layer mixes a token with its neighbours and with the mean of its text, so activations are contextual as a real
     encoder's are.
@@ -80,7 +81,7 @@ class TinyBackbone:
 def _tokenizer() -> Tokenizer:
     """Special tokens, all letters and digits as word starts and continuations, punctuation, and common words."""
     signs = string.ascii_lowercase + string.digits
-    entries = [*SPECIAL, *signs, *(f"##{sign}" for sign in signs), *string.punctuation, "\u2014", *WORDS]
+    entries = [*SPECIAL, *signs, *(f"##{sign}" for sign in signs), *string.punctuation, "\u2014", *COMMON_WORDS.split()]
     vocab = {token: index for index, token in enumerate(dict.fromkeys(entries))}
     model = {"type": "WordPiece", "vocab": vocab, "unk_token": "[UNK]"}
     model |= {"continuing_subword_prefix": "##", "max_input_chars_per_word": 100}

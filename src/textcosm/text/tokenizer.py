@@ -22,8 +22,8 @@ SHORTEST = 3
 class TokenBatch:
     """Texts as token ids, padded to the longest of the batch.
 
-    ``forms`` are the written forms (see ``text/surface.py``), 0 at the start, the end and the padding; ``cut`` counts the
-    texts that were longer than the limit.
+    ``forms`` are the written forms (see ``text/surface.py``), 0 at the start, the end and the padding; ``cut`` counts
+    the texts that were longer than the limit.
     """
 
     tokens: Tokens
@@ -45,8 +45,8 @@ class SpecialTokens:
 class Tokenizer:
     """A vocabulary with its special tokens, wrapped around the ``tokenizers`` library.
 
-    ``vocabulary`` is the content of a ``tokenizer.json``. Truncation, padding and templates inside it are ignored: a text is
-    always ``[start] tokens [end]``. Special tokens spelt out in a text are read as plain text.
+    ``vocabulary`` is the content of a ``tokenizer.json``. Truncation, padding and templates inside it are ignored: a
+    text is always ``[start] tokens [end]``. Special tokens spelt out in a text are read as plain text.
     """
 
     def __init__(self, vocabulary: str, special: SpecialTokens):
@@ -82,7 +82,7 @@ class Tokenizer:
         return self.special.mask
 
     def tokenize(self, texts: Sequence[str], max_length: int) -> TokenBatch:
-        """Token ids ``[start] ... [end]`` of at most ``max_length``; longer texts are cut, counted, and still end with [end].
+        """Token ids ``[start] ... [end]``, ``max_length`` at most; longer texts are cut, counted, and keep their [end].
 
         Raises:
             ConfigError: ``max_length`` has no place for a token between start and end.
@@ -115,7 +115,8 @@ class Tokenizer:
 
     def to_json(self) -> str:
         """Everything that :meth:`from_json` needs, as one JSON object."""
-        return json.dumps({"special": asdict(self.special), "tokenizer": json.loads(self._vocabulary)}, ensure_ascii=False)
+        content = {"special": asdict(self.special), "tokenizer": json.loads(self._vocabulary)}
+        return json.dumps(content, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, content: str) -> "Tokenizer":
@@ -130,7 +131,9 @@ class Tokenizer:
             return cls(json.dumps(stored["tokenizer"]), special)
         except Exception as error:  # the tokenizers library raises bare Exception for a vocabulary that it cannot read
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            raise BackboneError(f"not a tokenizer as Tokenizer.to_json writes it ({reason}); restore the file") from error
+            raise BackboneError(
+                f"not what Tokenizer.to_json writes ({reason}); restore the tokenizer's file"
+            ) from error
 
     def _row(self, text: str, encoding: "Encoding", room: int) -> tuple[list[int], list[int]]:
         ids = encoding.ids[:room]

@@ -1,0 +1,56 @@
+"""Texts from a dataset of a hub, by the `datasets` library."""
+
+import importlib.util
+import itertools
+from collections.abc import Iterator
+
+from textcosm.errors import DataError
+from textcosm.tasks.task import Example, choose_field, examples_of
+
+PREFIX = "hf:"
+
+
+class HubTask:
+    """Unconditional writing after the training split of a hub dataset, streamed.
+
+    ``name`` is the dataset's, as ``owner/name``, or ``owner/name:config`` for one of several configurations. Validation
+    texts are taken from the same split by a hash of each text, as they are for files.
+
+    Raises:
+        DataError: the `datasets` package is missing.
+    """
+
+    metrics = ("perplexity", "diversity", "memorisation")
+
+    def __init__(self, name: str, field: str | None = None, valid_fraction: float = 0.02):
+        if not name.strip():
+            raise DataError(f"no dataset after {PREFIX!r}; give {PREFIX}OWNER/NAME")
+        if importlib.util.find_spec("datasets") is None:
+            raise DataError(f"{PREFIX}{name} needs the datasets package; run: pip install 'textcosm[data]'")
+        self.name, self.field, self.valid_fraction = name, field, valid_fraction
+
+    def examples(self, split: str) -> Iterator[Example]:
+        """The texts of "train" or "valid" in the order of the dataset.
+
+        Raises:
+            DataError: the dataset cannot be opened, or has no such field.
+        """
+        return examples_of(self._texts(), split, self.valid_fraction)
+
+    def _texts(self) -> Iterator[str]:
+        import datasets
+
+        where = f"{PREFIX}{self.name}"
+        path, _, config = self.name.partition(":")
+        try:
+            rows = iter(datasets.load_dataset(path, config or None, split="train", streaming=True))
+            first = next(rows, None)
+        except Exception as error:  # the library lets through whatever its readers and its network layer raise
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise DataError(f"{where} cannot be opened ({reason}); check the name and the network") from error
+        if first is None:
+            raise DataError(f"{where} holds no text; give a dataset with at least one")
+        chosen = choose_field({key: isinstance(value, str) for key, value in first.items()}, self.field, where)
+        for row in itertools.chain([first], rows):
+            if isinstance(row[chosen], str) and row[chosen].strip():
+                yield row[chosen]

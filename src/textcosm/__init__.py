@@ -44,8 +44,8 @@ _HOMES = {
 """Public name -> the module that defines it, imported at first use: ``import textcosm`` itself is instant."""
 
 __all__ = [
-    "Config",
     "PRESETS",
+    "Config",
     "Recipe",
     "Reconstruction",
     "SamplerConfig",

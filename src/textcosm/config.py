@@ -3,7 +3,7 @@
 import types
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from typing import Any, Literal, Self, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from textcosm.diffusion.denoiser import DenoiserConfig
 from textcosm.diffusion.objective import DiffusionObjectiveConfig
@@ -11,7 +11,7 @@ from textcosm.diffusion.sampling import SamplerConfig
 from textcosm.diffusion.schedule import TanSchedule
 from textcosm.errors import ConfigError
 from textcosm.latent.autoencoder import AutoencoderConfig
-from textcosm.latent.objective import ObjectiveConfig
+from textcosm.latent.objective import AutoencoderObjectiveConfig
 from textcosm.latent.perturb import PerturbationConfig
 from textcosm.text.backbone import BackboneConfig
 
@@ -25,7 +25,7 @@ class Config:
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     perturbation: PerturbationConfig = field(default_factory=PerturbationConfig)
-    autoencoder_objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    autoencoder_objective: AutoencoderObjectiveConfig = field(default_factory=AutoencoderObjectiveConfig)
     schedule: TanSchedule = field(default_factory=TanSchedule)
     denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
     diffusion_objective: DiffusionObjectiveConfig = field(default_factory=DiffusionObjectiveConfig)
@@ -35,7 +35,7 @@ class Config:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+    def from_dict(cls, values: Mapping[str, Any]) -> "Config":
         """The inverse of :meth:`to_dict`; fields left out keep their defaults, unknown ones are a ConfigError."""
         return from_dict(cls, values)
 

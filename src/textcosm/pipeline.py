@@ -1,10 +1,10 @@
 """The corridor: the one place that wires text, latents and diffusion together, for use and not for training."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from textcosm.config import Config
 from textcosm.diffusion.denoiser import Denoiser
 from textcosm.diffusion.process import Point
 from textcosm.diffusion.sampling import SamplerConfig, seeds_of, trajectory
+from textcosm.diffusion.solvers import Solver
 from textcosm.errors import BackboneError, CheckpointError, ConfigError, DataError
 from textcosm.latent.autoencoder import Autoencoder
 from textcosm.latent.normaliser import Normaliser
@@ -76,14 +77,14 @@ class TextDiffusion:
     # --- load and save
 
     @classmethod
-    def load(cls, model: str | Path = "stories-16", device: str | torch.device | None = None) -> Self:
+    def load(cls, model: str | Path = "stories-16", device: str | torch.device | None = None) -> "TextDiffusion":
         """Open a shipped model by name, or a folder of ``save()`` or of a training run. Raises CheckpointError."""
         folder = find_model(model)
         loaded = cls._from_checkpoint(load_states(folder), str(folder))
         return loaded.to(best_device() if device is None else device)
 
     @classmethod
-    def _from_checkpoint(cls, checkpoint: Checkpoint, where: str) -> Self:
+    def _from_checkpoint(cls, checkpoint: Checkpoint, where: str) -> "TextDiffusion":
         meta = checkpoint.metadata
         try:
             config = Config.from_dict(meta["config"])
@@ -114,8 +115,8 @@ class TextDiffusion:
         }
         backbone = {
             "fingerprint": self.backbone_fingerprint,
-            "width": self.autoencoder.backbone_width,
-            "vocab_size": self.autoencoder.vocab_size,
+            "width": self.autoencoder.token_head.in_features,
+            "vocab_size": self.autoencoder.token_head.out_features,
         }
         metadata = {"config": self.config.to_dict(), "backbone": backbone, "record": self.record}
         save_states(directory, states, metadata, precision, {TOKENIZER_FILE: self.tokenizer.to_json()})
@@ -186,7 +187,7 @@ class TextDiffusion:
         *,
         steps: int | None = None,
         seed: int = 0,
-        solver: str | None = None,
+        solver: str | Solver | None = None,
         batch_size: int = 64,
         sampler: SamplerConfig | None = None,
     ) -> list[str]:
@@ -200,14 +201,14 @@ class TextDiffusion:
         *,
         steps: int | None = None,
         seed: int = 0,
-        solver: str | None = None,
+        solver: str | Solver | None = None,
         batch_size: int = 64,
         sampler: SamplerConfig | None = None,
     ) -> Iterator[list[str]]:
         """Like :meth:`sample`, a batch at a time as each is ready."""
-        chosen, seeds = self._sampler(sampler, steps, solver), _checked_seeds(seed, n)
+        walk, seeds = self._walk(sampler, steps, solver), _checked_seeds(seed, n)
         for part in _batches(seeds, batch_size):
-            *_, last = self._points(chosen, part)
+            *_, last = walk(part)
             yield self.decode(last.clean)
 
     def trace(
@@ -216,25 +217,31 @@ class TextDiffusion:
         *,
         steps: int | None = None,
         seed: int = 0,
-        solver: str | None = None,
+        solver: str | Solver | None = None,
         sampler: SamplerConfig | None = None,
     ) -> Iterator[Snapshot]:
         """The texts of :meth:`sample` as they emerge, decoded after every step; the last snapshot is the result."""
-        chosen, seeds = self._sampler(sampler, steps, solver), _checked_seeds(seed, n)
-        for step, point in enumerate(self._points(chosen, seeds), start=1):
-            time = float(point.time)
-            noise = float(self.config.schedule.sigma(torch.tensor([time])))
-            yield Snapshot(min(step, chosen.steps), chosen.steps, time, noise, self.decode(point.clean))
+        walk, seeds = self._walk(sampler, steps, solver), _checked_seeds(seed, n)
+        total = steps or (sampler or self.config.sampler).steps
+        for step, point in enumerate(walk(seeds), start=1):
+            noise = self.config.schedule.sigma(point.time).item()
+            yield Snapshot(step, total, point.time, noise, self.decode(point.clean))
 
-    def _sampler(self, given: SamplerConfig | None, steps: int | None, solver: str | None) -> SamplerConfig:
-        changes = {"steps": steps, "solver": solver}
-        chosen = self.config.sampler if given is None else given
-        return dataclasses.replace(chosen, **{name: value for name, value in changes.items() if value is not None})
-
-    @torch.no_grad()
-    def _points(self, sampler: SamplerConfig, seeds: list[int]) -> Iterator[Point]:
-        shape = (self.normaliser.mean.shape[0], self.normaliser.mean.shape[1])
-        return trajectory(self.denoiser, self.config.schedule, sampler, seeds, shape, self.device)
+    def _walk(
+        self, sampler: SamplerConfig | None, steps: int | None, solver: str | Solver | None
+    ) -> Callable[[list[int]], Iterator[Point]]:
+        """Seeds -> the points of their way from noise, with the settings that were given or else the model's own."""
+        sampler = sampler or self.config.sampler
+        if steps is not None:
+            sampler = dataclasses.replace(sampler, steps=steps)
+        plugin = None if isinstance(solver, str) else solver
+        if isinstance(solver, str):
+            sampler = dataclasses.replace(sampler, solver=solver)
+        slots, width = self.normaliser.mean.shape
+        schedule = self.config.schedule
+        return lambda seeds: trajectory(
+            self.denoiser, schedule, sampler, seeds, (slots, width), self.device, solver=plugin
+        )
 
     # --- the machine and the encoder
 
@@ -242,14 +249,14 @@ class TextDiffusion:
     def device(self) -> torch.device:
         return self.normaliser.mean.device
 
-    def to(self, device: str | torch.device) -> Self:
+    def to(self, device: str | torch.device) -> "TextDiffusion":
         """Move the model; a backbone that is already open moves at its next use."""
         for module in (self.autoencoder, self.normaliser, self.denoiser):
             module.to(device)
         self.backbone = None
         return self
 
-    def use_backbone(self, backbone: Backbone) -> Self:
+    def use_backbone(self, backbone: Backbone) -> "TextDiffusion":
         """Encode with this encoder; it must be the one that the model was trained with, else BackboneError."""
         if backbone.fingerprint != self.backbone_fingerprint:
             raise BackboneError(

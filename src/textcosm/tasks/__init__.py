@@ -1,8 +1,8 @@
 """The tasks room: where texts come from and how they are judged."""
 
-from textcosm.tasks.files import FileTask, read_texts
+from textcosm.tasks.files import DataConfig, FileTask, read_texts
 from textcosm.tasks.hub import PREFIX, HubTask
-from textcosm.tasks.task import DataConfig, Example, Task
+from textcosm.tasks.task import Example, Task
 
 __all__ = ["DataConfig", "Example", "FileTask", "HubTask", "Task", "open_task", "read_texts"]
 

@@ -9,10 +9,11 @@ import shutil
 import tempfile
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from textcosm.errors import DataError
+from textcosm.errors import ConfigError, DataError
 from textcosm.tasks.task import Example, choose_field, examples_of
 
 LONGEST_LINE = 10_000_000
@@ -22,10 +23,26 @@ BROKEN = (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError)
 """What the decompressors raise for a file that is cut off or altered."""
 
 
+@dataclass(frozen=True)
+class DataConfig:
+    """How texts are read from a file or a hub dataset.
+
+    text_field: the field or column of the text; None takes "text", or the only field that holds text.
+    valid_fraction: the share of texts kept out of training, chosen by a hash of the text itself.
+    """
+
+    text_field: str | None = None
+    valid_fraction: float = 0.02
+
+    def __post_init__(self):
+        if not 0 <= self.valid_fraction < 1:
+            raise ConfigError(f"valid_fraction is {self.valid_fraction}; give a share from 0 to below 1, such as 0.02")
+
+
 class FileTask:
     """Unconditional writing after the texts of a file, split into training and validation by a hash of each text."""
 
-    metrics = ("perplexity", "diversity", "memorisation")
+    metrics: tuple[str, ...] = ("perplexity", "diversity", "memorisation")
 
     def __init__(self, path: str | Path, field: str | None = None, valid_fraction: float = 0.02):
         self.path, self.field, self.valid_fraction = Path(path).expanduser(), field, valid_fraction
@@ -43,8 +60,8 @@ def read_texts(path: str | Path, field: str | None = None) -> Iterator[str]:
     only field that holds text. A null is a blank text.
 
     Raises:
-        DataError: the file is missing, empty, of an unknown kind, cut off, not UTF-8, has a line over 10 MB or a line that
-            is not what its name says, or has no such field. Lines are counted from 1.
+        DataError: the file is missing, empty, of an unknown kind, cut off, not UTF-8, has a line over 10 MB or a line
+            that is not what its name says, or has no such field. Lines are counted from 1.
     """
     path = Path(path).expanduser()
     reader = _reader_of(path)

@@ -20,7 +20,7 @@ class HubTask:
         DataError: the `datasets` package is missing.
     """
 
-    metrics = ("perplexity", "diversity", "memorisation")
+    metrics: tuple[str, ...] = ("perplexity", "diversity", "memorisation")
 
     def __init__(self, name: str, field: str | None = None, valid_fraction: float = 0.02):
         if not name.strip():

@@ -22,28 +22,19 @@ class Example:
 class Task(Protocol):
     """Texts in splits, and the names of the metrics that judge what a model writes for them."""
 
-    name: str
-    metrics: tuple[str, ...]
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        ...
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of metrics, such as "perplexity"."""
+        ...
 
     def examples(self, split: str) -> Iterator[Example]:
         """The examples of a split, always in the same order; "train" and "valid" at least."""
         ...
-
-
-@dataclass(frozen=True)
-class DataConfig:
-    """How texts are read from a file or a hub dataset.
-
-    text_field: the field or column of the text; None takes "text", or the only field that holds text.
-    valid_fraction: the share of texts kept out of training, chosen by a hash of the text itself.
-    """
-
-    text_field: str | None = None
-    valid_fraction: float = 0.02
-
-    def __post_init__(self):
-        if not 0 <= self.valid_fraction < 1:
-            raise ConfigError(f"valid_fraction is {self.valid_fraction}; give a share from 0 to below 1, such as 0.02")
 
 
 def examples_of(texts: Iterator[str], split: str, valid_fraction: float) -> Iterator[Example]:

@@ -20,7 +20,7 @@ class BackboneConfig:
     """Which frozen encoder reads the texts.
 
     name: "all-MiniLM-L6-v2" (from its PyPI package), "tiny" (an offline stand-in for tests), a folder, or a hub name.
-    layer: whose hidden state is taken; 0 is the embedding, 1 the first layer, -1 the last. Those above are not computed.
+    layer: whose hidden state is taken; 0 is the embedding, 1 the first layer, -1 the last; no layer above is computed.
     """
 
     name: str = DEFAULT
@@ -35,15 +35,38 @@ class BackboneConfig:
 class Backbone(Protocol):
     """A frozen encoder: texts -> tokens -> activations, and tokens -> texts. Nothing in it is trained.
 
-    ``fingerprint`` is a short hash of weights and layer: a model works only with the encoder that it was trained with.
+    The six properties are read only; plain attributes will do.
     """
 
-    name: str
-    width: int
-    vocab_size: int
-    max_tokens: int
-    tokenizer: Tokenizer
-    fingerprint: str
+    @property
+    def name(self) -> str:
+        """As in the config."""
+        ...
+
+    @property
+    def width(self) -> int:
+        """Features of an activation."""
+        ...
+
+    @property
+    def vocab_size(self) -> int:
+        """Tokens that the tokenizer knows; ids are below it."""
+        ...
+
+    @property
+    def max_tokens(self) -> int:
+        """The longest text that the encoder reads, start and end token included."""
+        ...
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """What splits its texts; a model keeps a copy, so that it can write without the encoder."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """A short hash of weights and layer: a model works only with the encoder that it was trained with."""
+        ...
 
     def tokenize(self, texts: Sequence[str], max_length: int) -> TokenBatch:
         """Padded token ids of at most ``max_length``, with masks and written forms."""

@@ -175,7 +175,7 @@ def _max_tokens(model: Any, wordings: Any) -> int:
 
 
 def _fingerprint(model: nn.Module, layer: int) -> str:
-    digest = hashlib.sha256(str(layer).encode())
-    for key, tensor in sorted(model.state_dict().items()):
-        digest.update(key.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
+    """A hash of the weights alone, whatever their names and order, which change between versions of transformers."""
+    weights = (tensor.detach().cpu().contiguous().numpy() for tensor in model.parameters())
+    digests = sorted(hashlib.sha256(weight.tobytes()).hexdigest() for weight in weights)
+    return hashlib.sha256(f"layer {layer} {digests}".encode()).hexdigest()[:16]

@@ -23,9 +23,9 @@ class Surface:
     """Reads the forms of tokens off a text, and writes tokens in their forms.
 
     ``pieces[token]`` is the token's own spelling; ``continues`` holds the tokens that go on with the word before them.
-    ``spaced`` says that pieces carry their own leading space (byte-level and metaspace vocabularies): the form's space is
-    then always 0 and never applied. A byte that is only part of a character is a lone surrogate in its piece (Python's
-    ``surrogateescape``), joined again when the text is written.
+    ``spaced`` says that pieces carry their own leading space (byte-level and metaspace vocabularies): the form's space
+    is then always 0 and never applied. A byte that is only part of a character is a lone surrogate in its piece
+    (Python's ``surrogateescape``), joined again when the text is written.
     """
 
     def __init__(self, pieces: list[str], continues: frozenset[int] = frozenset(), spaced: bool = False):

@@ -3,7 +3,6 @@ VENV   ?= .venv
 # The first Python of 3.11 or later that this machine has.
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
-SEED   ?= $(shell date +%s)
 MODEL  ?= stories-16
 PIP    := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
@@ -11,7 +10,7 @@ PIP    := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check 
 .DEFAULT_GOAL := story
 
 story: $(VENV)/core.stamp
-	@$(VENV)/bin/textcosm generate --model $(MODEL) -n 4 --seed $(SEED)
+	@$(VENV)/bin/textcosm generate --model $(MODEL) -n 4
 
 test: $(VENV)/dev.stamp
 	$(VENV)/bin/python -m pytest -q

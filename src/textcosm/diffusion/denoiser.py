@@ -101,7 +101,9 @@ class Denoiser(nn.Module):
     ) -> Latents:
         """Estimate x_0; raises ConfigError for a memory that this network cannot read or a wrong number of slots."""
         self._check(noisy.shape[1], memory)
-        x = self.enter(noisy) if self.slots is None else self.enter(noisy) + self.slots
+        x = self.enter(noisy).to(noisy.dtype)  # under autocast, too, the stream stays as precise as its input
+        if self.slots is not None:
+            x = x + self.slots
         signal = self.time(time_embedding(time, self.config.width).to(x.dtype))
         rotation = rotary(x.shape[1], self.config.width // self.config.heads, x)
         mirrored = self.config.depth // 2
@@ -152,7 +154,7 @@ class DenoiserBlock(nn.Module):
 
 
 class SourceEncoder(nn.Module):
-    """Blocks of the denoiser's kind over the activations of the source, and what each block of the denoiser reads there."""
+    """Blocks of the denoiser's kind over the source's activations, and what each block of the denoiser reads there."""
 
     def __init__(self, config: DenoiserConfig, source_width: int) -> None:
         super().__init__()
@@ -163,7 +165,7 @@ class SourceEncoder(nn.Module):
         self.reads = nn.ModuleList(nn.Linear(config.width, 2 * config.width, bias=False) for _ in range(config.depth))
 
     def forward(self, activations: Activations, mask: Mask) -> Memory:
-        x = self.enter(activations)
+        x = self.enter(activations).to(activations.dtype)
         rotation = rotary(x.shape[1], self.head_width, x)
         for block in self.blocks:
             x = block(x, rotation, mask, None)

@@ -1,5 +1,6 @@
 """What the denoiser learns: plain squared error on x_0, half of the time with its own first guess as an input."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -7,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from textcosm.diffusion.denoiser import Denoiser, Memory
+from textcosm.diffusion.denoiser import Memory
 from textcosm.diffusion.schedule import TanSchedule
 from textcosm.errors import ConfigError
 from textcosm.shapes import Latents, Times
@@ -30,7 +31,7 @@ class DiffusionObjectiveConfig:
 
 
 def diffusion_loss(
-    denoiser: Denoiser,
+    denoiser: Callable[..., Latents],
     schedule: TanSchedule,
     latents: Latents,
     config: DiffusionObjectiveConfig,
@@ -39,6 +40,7 @@ def diffusion_loss(
 ) -> Float[Tensor, ""]:
     """Mean squared error of x_0 over normalised ``latents``, at a random time for each sample (METHOD section 3).
 
+    denoiser: ``(noisy, time, self_condition, memory) -> x_0``, a Denoiser or what torch.compile made of one.
     Randomness comes from ``generator`` (on any device) alone, but for dropout.
     """
     n, device = latents.shape[0], latents.device
@@ -54,7 +56,7 @@ def diffusion_loss(
 
 
 @torch.no_grad()
-def _first_guess(denoiser: Denoiser, noisy: Latents, time: Times, rows: int, memory: Memory | None) -> Latents | None:
+def _first_guess(denoiser: Callable[..., Latents], noisy: Latents, time: Times, rows: int, memory: Memory | None) -> Latents | None:
     """x_0 of the first ``rows`` samples from a pass without self-condition, zeros for the others."""
     if rows == 0:
         return None

@@ -50,10 +50,10 @@ class SamplerConfig:
         A log-SNR grid starts at 1 as well: its second time is the first of the even spacing, at LOG_SNR_START.
         """
         count = self.steps + (self.final == "mean")
-        if self.grid == "uniform" or count < 3:
-            return torch.linspace(1, self.end_time, count, dtype=torch.float64).tolist()
         end = schedule.log_snr(self.end_time).item()
-        even = torch.linspace(min(LOG_SNR_START, end), end, count - 1, dtype=torch.float64)
+        if self.grid == "uniform" or count < 3 or end <= LOG_SNR_START:
+            return torch.linspace(1, self.end_time, count, dtype=torch.float64).tolist()
+        even = torch.linspace(LOG_SNR_START, end, count - 1, dtype=torch.float64)
         return [1.0, *schedule.time_of_log_snr(even[:-1]).tolist(), self.end_time]
 
 
@@ -78,7 +78,6 @@ def noise_source(seeds: Sequence[int], shape: tuple[int, int], device: torch.dev
     return draw
 
 
-@torch.no_grad()
 def trajectory(
     denoise: Callable[..., Latents],
     schedule: TanSchedule,
@@ -118,6 +117,7 @@ def _at_one_time(denoise: Callable[..., Latents], memory: Memory | None) -> Deno
     """Let a solver give one time as a number, where the network takes a tensor with one time per sample."""
     network = denoise if memory is None else partial(denoise, memory=memory)
 
+    @torch.no_grad()
     def at(noisy: Latents, time: float, self_condition: Latents | None) -> Latents:
         return network(noisy, torch.full(noisy.shape[:1], time, device=noisy.device), self_condition)
 

@@ -79,10 +79,12 @@ class DPMSolverMultistep:
     """Extrapolate x_0 in log-SNR from the last two points (order 2, one pass; DPM-Solver++ 2M, arXiv 2211.01095)."""
 
     def step(self, process: ReverseProcess, now: Point, s: float, past: Point | None) -> Latents:
-        if past is None:
-            return process.move(now.noisy, now.clean, now.time, s)
         here = process.log_snr(now.time)
-        ahead = (process.log_snr(s) - here) / (here - process.log_snr(past.time)) / 2
+        behind = here - process.log_snr(past.time) if past else 0.0
+        if past is None or behind == 0:  # the first step, or two times so near 1 that both are clipped
+            return process.move(now.noisy, now.clean, now.time, s)
+        # No further than for a step twice as long as the last: towards time 0 the log-SNR has no end.
+        ahead = min(1.0, (process.log_snr(s) - here) / behind / 2)
         return process.move(now.noisy, now.clean + ahead * (now.clean - past.clean), now.time, s)
 
 

@@ -63,10 +63,11 @@ def _dispatch(given: list[str]) -> int:
 
         print(__version__)
     elif name in COMMANDS:
-        import_module(f"textcosm.cli.{name}").run(rest)
+        code = import_module(f"textcosm.cli.{name}").run(rest)
+        sys.stdout.flush()  # here, so that a full disk or a closed pipe is an error with a line of its own
+        return code or DONE
     else:
         return _fail(f"there is no command {name!r}; there are {', '.join(COMMANDS)}", CANNOT_BE_MET)
-    sys.stdout.flush()  # here, so that a full disk or a closed pipe is an error with a line of its own
     return DONE
 
 

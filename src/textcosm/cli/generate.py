@@ -14,6 +14,7 @@ from textcosm.checkpoint import whole_file
 from textcosm.cli.options import Device, Model, parse_and_run
 from textcosm.errors import ConfigError
 
+OWN = "(default: the model's own)"
 WATCHED_AT_MOST = 64
 """Texts under --watch: they are decoded together after every step."""
 
@@ -25,18 +26,30 @@ def run(arguments: list[str]) -> None:
 def generate(
     model: Model = "stories-16",
     n: Annotated[int, arg(aliases=["-n"], metavar="N", help="How many texts.")] = 8,
-    steps: Annotated[int | None, arg(metavar="K", help="Steps from noise to text; the model's own by default.")] = None,
+    steps: Annotated[int | None, arg(metavar="K", help="Steps from noise to text.", help_behavior_hint=OWN)] = None,
     solver: Annotated[
         str | None,
-        arg(metavar="NAME", help="euler-maruyama, pf-euler, ddim, ddpm, heun or dpm++2m; the model's own by default."),
+        arg(metavar="NAME", help="euler-maruyama, pf-euler, ddim, ddpm, heun or dpm++2m.", help_behavior_hint=OWN),
     ] = None,
     seed: Annotated[
-        int | None, arg(metavar="S", help="The same seed gives the same texts; a new one, shown, by default.")
+        int | None,
+        arg(
+            metavar="S",
+            help="The same seed gives the same texts.",
+            help_behavior_hint="(default: a new one, which is shown)",
+        ),
     ] = None,
-    form: Annotated[Literal["text", "jsonl"], arg(name="format", help="A text a line, or a JSON object a line.")] = "text",
-    out: Annotated[Path | None, arg(metavar="FILE", help="Write here, whole or not at all, instead of to stdout.")] = None,
+    form: Annotated[
+        Literal["text", "jsonl"], arg(name="format", help="A text a line, or a JSON object a line.")
+    ] = "text",
+    out: Annotated[
+        Path | None,
+        arg(metavar="FILE", help="Write here, whole or not at all.", help_behavior_hint="(default: stdout)"),
+    ] = None,
     watch: Annotated[bool, arg(help="Show the texts as they emerge from noise (on stderr).")] = False,
-    batch_size: Annotated[int, arg(metavar="B", help="Texts made at a time; changes the speed and not the texts.")] = 64,
+    batch_size: Annotated[
+        int, arg(metavar="B", help="Texts made at a time; changes the speed and not the texts.")
+    ] = 64,
     device: Device = None,
 ) -> None:
     """Write new texts, made from noise."""

@@ -26,7 +26,10 @@ def reconstruct(
     ],
     /,
     model: Model = "stories-16",
-    n: Annotated[int | None, arg(aliases=["-n"], metavar="N", help="Stop after so many texts.")] = None,
+    n: Annotated[
+        int | None,
+        arg(aliases=["-n"], metavar="N", help="Stop after so many texts.", help_behavior_hint="(default: all)"),
+    ] = None,
     text_field: TextField = None,
     device: Device = None,
 ) -> None:

@@ -1,0 +1,69 @@
+"""``textcosm info``: what a model is, how it was trained, what was measured."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from torch import nn
+from tyro.conf import Positional, arg
+
+from textcosm.checkpoint import read_index
+from textcosm.cli.options import parse_and_run
+from textcosm.pipeline import TextDiffusion, find_model
+
+
+def run(arguments: list[str]) -> None:
+    parse_and_run(info, "info", arguments)
+
+
+def info(
+    model: Annotated[
+        Positional[str], arg(metavar="MODEL", help="A shipped model by name, or the folder of a model or training run.")
+    ] = "stories-16",
+    /,
+) -> None:
+    """Show a model's sizes, statistics, training record and metrics; checks every file on the way."""
+    folder = find_model(model)
+    for name, value in facts(TextDiffusion.load(model, "cpu"), folder):
+        print(f"{name:<34} {value}")
+
+
+def facts(model: TextDiffusion, folder: Path) -> Iterator[tuple[str, str]]:
+    """Rows of name and value, the most important first."""
+    config, sizes = model.config, model.config.autoencoder
+    slots, width = model.normaliser.mean.shape
+    index = read_index(folder)
+    yield "folder", str(folder)
+    yield "size on disk", f"{sum(f.stat().st_size for f in folder.iterdir() if f.is_file()) / 1e6:.1f} MB"
+    yield "precision", str(index.get("precision"))
+    yield (
+        "latents",
+        f"{slots} of width {width}, for at most {sizes.max_length} tokens ({sizes.max_length / slots:.3g}x)",
+    )
+    modules = {"autoencoder": model.autoencoder, "denoiser": model.denoiser}
+    for name, module in modules.items():
+        yield f"{name} parameters", f"{parameters(module) / 1e6:.2f} M"
+    yield "text encoder", f"{config.backbone.name}, layer {config.backbone.layer} ({model.backbone_fingerprint})"
+    yield "vocabulary", f"{model.tokenizer.vocab_size:,} tokens"
+    yield "latent mean", _range(model.normaliser.mean)
+    yield "latent standard deviation", _range(model.normaliser.std)
+    sampler = config.sampler
+    yield "sampler", f"{sampler.solver}, {sampler.steps} steps to time {sampler.end_time}, final {sampler.final}"
+    yield from _flat(model.record)
+
+
+def parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _range(tensor: Any) -> str:
+    return f"{tensor.min():.3g} to {tensor.max():.3g}, mean {tensor.mean():.3g}"
+
+
+def _flat(table: Mapping[str, Any], where: str = "") -> Iterator[tuple[str, str]]:
+    """Nested JSON as dotted rows."""
+    for name, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{where}{name}.")
+        else:
+            yield f"{where}{name}", f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,128 @@
+"""Recipes by name: the paper's, and smaller ones for one machine. A row says in a sentence what it is for."""
+
+from dataclasses import dataclass, replace
+
+from textcosm.config import Config
+from textcosm.diffusion.denoiser import DenoiserConfig
+from textcosm.diffusion.sampling import SamplerConfig
+from textcosm.diffusion.schedule import TanSchedule
+from textcosm.errors import ConfigError
+from textcosm.latent.autoencoder import AutoencoderConfig
+from textcosm.latent.objective import AutoencoderObjectiveConfig
+from textcosm.text.backbone import BackboneConfig
+from textcosm.training.fit import FitConfig
+from textcosm.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A recipe with the sentence that ``textcosm presets`` shows."""
+
+    sentence: str
+    recipe: Recipe
+
+
+# --- the paper (arXiv 2506.21170): its model is the default of every config, so only what is not is said here
+
+_REFERENCE_SAMPLER = SamplerConfig(steps=200, solver="euler-maruyama", end_time=0.05, final="mean", grid="uniform")
+
+_PAPER = Recipe(
+    model=Config(
+        backbone=BackboneConfig("bert-base-cased"),
+        autoencoder=AutoencoderConfig(num_latents=16, max_length=128, init="published"),
+        autoencoder_objective=AutoencoderObjectiveConfig(full_length_share=1.0),  # always L positions, all of them scored
+        schedule=TanSchedule(d=5.0),
+        sampler=_REFERENCE_SAMPLER,
+    ),
+    autoencoder_training=FitConfig(
+        steps=100_000, batch_size=512, learning_rate=2e-4, final_learning_rate=1e-4, schedule="cosine", warmup=1000,
+        optimizer="adamw", weight_decay=1e-5, betas=(0.9, 0.98), eps=1e-6, clip=10.0,
+    ),
+    diffusion_training=FitConfig(
+        steps=200_000, batch_size=512, learning_rate=2e-4, schedule="constant", warmup=1000,
+        optimizer="adamw", weight_decay=0.01, betas=(0.9, 0.98), eps=1e-6, clip=1.0, ema=0.9999,
+    ),
+)  # fmt: skip
+
+_PAPER_512 = replace(
+    _PAPER,
+    model=replace(
+        _PAPER.model,
+        autoencoder=replace(_PAPER.model.autoencoder, num_latents=512, max_length=512),
+        schedule=TanSchedule(d=7.0),  # published for N = 64; the paper gives none for more
+    ),
+    autoencoder_training=replace(_PAPER.autoencoder_training, steps=200_000),
+    diffusion_training=replace(_PAPER.diffusion_training, steps=500_000),
+)
+
+
+# --- five-sentence stories: MiniLM's fourth layer, which still holds every token (METHOD section 7), 80 positions
+
+_STORIES_MODEL = Config(
+    backbone=BackboneConfig("all-MiniLM-L6-v2", layer=4),
+    autoencoder=AutoencoderConfig(
+        num_latents=16, max_length=80, width=384, compressor_depth=6, decompressor_depth=6, heads=6, init="local"
+    ),
+    autoencoder_objective=AutoencoderObjectiveConfig(head_fraction=0.25),
+    denoiser=DenoiserConfig(width=384, depth=12, heads=6, ff_width=1536),
+    sampler=SamplerConfig(steps=50, solver="dpm++2m"),
+)
+
+_STORIES_GPU = Recipe(
+    model=_STORIES_MODEL,
+    autoencoder_training=FitConfig(
+        steps=20_000, batch_size=512, learning_rate=1e-3, final_learning_rate=1e-5, muon_learning_rate=0.01,
+        warmup=200, optimizer="muon", clip=10.0, precision="bfloat16", compile=True,
+    ),
+    diffusion_training=FitConfig(
+        steps=60_000, batch_size=512, learning_rate=1e-3, final_learning_rate=1e-5, muon_learning_rate=0.01,
+        warmup=200, optimizer="muon", weight_decay=0.01, clip=1.0, ema=0.999, precision="bfloat16", compile=True,
+    ),
+)  # fmt: skip
+
+_STORIES_CPU = replace(
+    _STORIES_GPU,
+    autoencoder_training=replace(
+        _STORIES_GPU.autoencoder_training, steps=6000, batch_size=64, precision="auto", compile=False
+    ),
+    diffusion_training=replace(
+        _STORIES_GPU.diffusion_training, steps=20_000, batch_size=128, precision="auto", compile=False
+    ),
+)
+
+
+# --- seconds on a CPU
+
+_TINY_FIT = FitConfig(
+    steps=100, batch_size=16, learning_rate=3e-3, final_learning_rate=3e-4, muon_learning_rate=0.02, warmup=10,
+    optimizer="muon", clip=1.0, precision="float32", log_every=10, valid_every=50,
+)  # fmt: skip
+
+_TINY = Recipe(
+    model=Config(
+        backbone=BackboneConfig("tiny", layer=0),
+        autoencoder=AutoencoderConfig(
+            num_latents=8, max_length=24, compressor_depth=1, decompressor_depth=1, heads=2, head_width=16, init="local"
+        ),
+        denoiser=DenoiserConfig(width=32, depth=2, heads=2, ff_width=64),
+        sampler=SamplerConfig(steps=10),
+    ),
+    autoencoder_training=_TINY_FIT,
+    diffusion_training=replace(_TINY_FIT, ema=0.9),
+)
+
+
+PRESETS: dict[str, Preset] = {
+    "stories-16": Preset("The shipped model: five-sentence stories in 16 latents, trained on a CPU.", _STORIES_CPU),
+    "stories-16-gpu": Preset("The same model trained longer, in bfloat16, on one GPU.", _STORIES_GPU),
+    "paper": Preset("The paper's stories: 128 tokens in 16 latents, 130M denoiser, needs a GPU for days.", _PAPER),
+    "paper-512": Preset("The paper's OpenWebText row: 512 tokens in 512 latents, needs several GPUs.", _PAPER_512),
+    "tiny": Preset("Seconds on any CPU, over a stand-in encoder: to see every stage run, not to read.", _TINY),
+}
+
+
+def preset(name: str) -> Preset:
+    """The preset of that name; ConfigError lists those there are."""
+    if name not in PRESETS:
+        raise ConfigError(f"there is no preset {name!r}; choose one of {', '.join(PRESETS)}")
+    return PRESETS[name]

@@ -178,10 +178,13 @@ def measure_generation(
     training_texts = list(training_texts)
     generated = measure_texts(texts, training_texts, judge)
     real = measure_texts(references[: len(texts)], training_texts, judge)
-    judged = generated.perplexity and real.perplexity
     return GenerationResult(
         generated=generated,
         real=real,
         diversity_ratio=generated.diversity.value / max(real.diversity.value, 1e-12),
-        perplexity_ratio=generated.perplexity.trimmed.value / real.perplexity.trimmed.value if judged else None,
+        perplexity_ratio=_perplexity_ratio(generated.perplexity, real.perplexity),
     )
+
+
+def _perplexity_ratio(generated: Perplexity | None, real: Perplexity | None) -> float | None:
+    return generated.trimmed.value / real.trimmed.value if generated and real else None

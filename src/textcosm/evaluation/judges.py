@@ -155,7 +155,7 @@ def open_judge(name: str = "smollm2", device: str = "cpu") -> Judge:
     try:
         with redirect_stderr(io.StringIO()):  # its progress bars would tear a live view apart; errors still raise
             tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **extra)
-            model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **extra)
+            model: Any = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **extra)
     except (ImportError, OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"cannot open judge {name!r} ({reason}): give smollm2, a .gguf file or a model folder") from error

@@ -18,28 +18,9 @@ install_import_hook("textcosm", "typechecker.checked")
 @pytest.fixture(scope="session")
 def tiny_model():
     """An untrained model over the tiny backbone: every path of the pipeline runs, and no text means anything."""
-    from textcosm.config import Config
-    from textcosm.diffusion.denoiser import Denoiser, DenoiserConfig
-    from textcosm.diffusion.sampling import SamplerConfig
-    from textcosm.latent.autoencoder import Autoencoder, AutoencoderConfig
-    from textcosm.latent.normaliser import Normaliser
-    from textcosm.pipeline import TextDiffusion
-    from textcosm.text.backbone import BackboneConfig, open_backbone
+    from textcosm.testing import tiny_model
 
-    config = Config(
-        backbone=BackboneConfig("tiny"),
-        autoencoder=AutoencoderConfig(
-            num_latents=4, max_length=32, compressor_depth=1, decompressor_depth=1, heads=2, head_width=16
-        ),
-        denoiser=DenoiserConfig(width=32, depth=2, heads=2, ff_width=32),
-        sampler=SamplerConfig(steps=3),
-    )
-    backbone = open_backbone(config.backbone)
-    torch.manual_seed(0)
-    autoencoder = Autoencoder(config.autoencoder, backbone.width, backbone.vocab_size)
-    normaliser = Normaliser(config.autoencoder.num_latents, autoencoder.latent_width)
-    denoiser = Denoiser(config.denoiser, autoencoder.latent_width, backbone.width)
-    return TextDiffusion(config, autoencoder, normaliser, denoiser, backbone.tokenizer, backbone.fingerprint)
+    return tiny_model()
 
 
 @pytest.fixture(autouse=True)

@@ -38,7 +38,7 @@ def test_the_card_holds_data_command_metrics_and_settings(folder):
     card = write_card(folder).read_text(encoding="utf-8")
     assert card.startswith("# little\n")
     for line in (
-        "| latents N x width | 4 x 32 |",
+        "| latents N x width | 8 x 32 |",
         "| data.texts | 42 |",
         "textcosm train stories.jsonl --out DIR",
         "| stories of five whole sentences, read by eye | 7 of 50 | shown |",

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import torch
 from jaxtyping import Float, Int8
@@ -127,18 +127,22 @@ def whole_file(path: str | Path) -> Iterator[TextIO]:
         with target.open("w", encoding="utf-8") as file:
             yield file
         return
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", dir=target.parent, prefix=f".{target.name}.", delete=False
-    ) as file:
-        try:
-            yield file  # type: ignore[misc]
+    try:
+        draft = tempfile.NamedTemporaryFile(  # noqa: SIM115 (closed below, before the rename)
+            "w", encoding="utf-8", dir=target.parent, prefix=f".{target.name}.", delete=False
+        )
+    except OSError as error:
+        raise CheckpointError(f"{target} cannot be written: {error.strerror}") from error
+    try:
+        with draft as file:
+            yield cast(TextIO, file)
             file.flush()
             os.fsync(file.fileno())
-            os.chmod(file.name, 0o644)
-            os.replace(file.name, target)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
+        os.chmod(draft.name, 0o644)
+        os.replace(draft.name, target)
+    except BaseException:
+        Path(draft.name).unlink(missing_ok=True)
+        raise
 
 
 # --- writing

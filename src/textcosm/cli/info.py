@@ -24,8 +24,10 @@ def info(
 ) -> None:
     """Show a model's sizes, statistics, training record and metrics; checks every file on the way."""
     folder = find_model(model)
-    for name, value in facts(TextDiffusion.load(model, "cpu"), folder):
-        print(f"{name:<34} {value}")
+    rows = list(facts(TextDiffusion.load(model, "cpu"), folder))
+    column = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        print(f"{name:<{column}}  {value}")
 
 
 def facts(model: TextDiffusion, folder: Path) -> Iterator[tuple[str, str]]:

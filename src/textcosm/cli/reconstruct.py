@@ -46,13 +46,19 @@ def reconstruct(
     if not first:
         raise DataError(f"{'stdin' if file == '-' else file} holds no texts; give at least one")
     diffusion = TextDiffusion.load(model, device)
-    total, whole, accuracy = 0, 0, 0.0
+    total, whole, accuracy, cut = 0, 0, 0.0, 0
+    length = diffusion.config.autoencoder.max_length
     while first:
+        cut += diffusion.tokenizer.tokenize(first, length).cut
         for found in diffusion.reconstruct(first, BATCH):
             print(json.dumps(dataclasses.asdict(found), ensure_ascii=False))
             total, whole, accuracy = total + 1, whole + (found.token_accuracy == 1), accuracy + found.token_accuracy
         first = list(islice(texts, BATCH))
-    print(f"{total} texts: {accuracy / total:.4f} of the tokens came back, {whole} texts whole", file=sys.stderr)
+    print(
+        f"{total} texts: token accuracy {accuracy / total:.4f} (mean over texts), {whole} came back whole, "
+        f"{cut} were longer than {length} tokens and were cut",
+        file=sys.stderr,
+    )
 
 
 def _texts(file: str, field: str | None) -> Iterator[str]:

@@ -1,0 +1,240 @@
+"""The corridor end to end on an untrained tiny model: shapes, determinism, and clear words on what cannot be done."""
+
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+
+import textcosm
+from textcosm import pipeline
+from textcosm.config import Config
+from textcosm.diffusion.sampling import SamplerConfig
+from textcosm.errors import BackboneError, CheckpointError, ConfigError, DataError
+from textcosm.pipeline import TextDiffusion, find_model, shipped_models, slerp
+from textcosm.testing import tiny_model
+from textcosm.text.tiny import TinyBackbone
+
+TEXTS = ["The dog ran home.", "Anna saw a bird, and so did we."]
+
+
+@pytest.fixture(scope="module")
+def model() -> TextDiffusion:
+    return tiny_model()
+
+
+# --- sampling
+
+
+def test_a_text_is_the_same_in_any_batch(model):
+    together = model.sample(5, seed=3)
+    assert len(together) == 5 and len(set(together)) > 1
+    assert model.sample(5, seed=3, batch_size=2) == together
+    assert model.sample(2, seed=3) == together[:2]
+    assert model.sample(5, seed=4) != together
+
+
+def test_sampling_needs_no_encoder(model, monkeypatch):
+    monkeypatch.setattr(pipeline, "open_backbone", lambda *_: pytest.fail("sampling opened the encoder"))
+    assert len(model.sample(1)) == 1
+
+
+def test_stream_and_trace_end_in_what_sample_gives(model):
+    wanted = model.sample(3, steps=4, seed=1, solver="ddim")
+    parts = list(model.stream(3, steps=4, seed=1, solver="ddim", batch_size=2))
+    assert [len(part) for part in parts] == [2, 1] and [*parts[0], *parts[1]] == wanted
+    snapshots = list(model.trace(3, steps=4, seed=1, solver="ddim"))
+    assert snapshots[-1].texts == wanted
+    assert [(s.step, s.steps) for s in snapshots] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    times, levels = [s.time for s in snapshots], [s.noise for s in snapshots]
+    assert times == sorted(times, reverse=True) and levels == sorted(levels, reverse=True)
+    assert times[0] == 1 and levels[0] == pytest.approx(1)
+
+
+def test_a_sampler_of_ones_own(model):
+    own = SamplerConfig(steps=3, solver="ddim", end_time=0.2)
+    assert model.sample(1, sampler=own) == model.sample(1, sampler=replace(own, steps=9), steps=3)
+    assert [snapshot.time for snapshot in model.trace(1, sampler=own)][-1] == pytest.approx(0.2)
+
+
+@dataclass(frozen=True)
+class Leap:
+    """A solver from outside: believe the first guess."""
+
+    def step(self, process, now, s, past):
+        return now.clean
+
+
+def test_a_solver_from_outside(model):
+    assert len(model.sample(2, steps=2, solver=Leap())) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n": 0}, "n is 0; it must be at least 1"),
+        ({"n": 1, "steps": 0}, "steps = 0"),
+        ({"n": 1, "solver": "magic"}, "solver 'magic' is unknown"),
+        ({"n": 1, "batch_size": 0}, "batch_size is 0"),
+    ],
+)
+def test_bad_sampling_options(model, options, message):
+    with pytest.raises(ConfigError, match=message):
+        model.sample(**options)
+
+
+# --- text and latents
+
+
+def test_encode_and_decode(model):
+    latents = model.encode(TEXTS)
+    assert latents.shape == (2, 8, 32)
+    torch.testing.assert_close(model.encode(TEXTS, batch_size=1), latents)
+    texts = model.decode(latents)
+    assert len(texts) == 2 and all(isinstance(text, str) for text in texts)
+
+
+def test_latents_are_normalised(model):
+    raw = model.encode(TEXTS)
+    other = tiny_model()
+    other.normaliser.mean += 1
+    other.normaliser.std *= 2
+    torch.testing.assert_close(other.encode(TEXTS), (raw - 1) / 2)
+    assert other.decode((raw - 1) / 2) == model.decode(raw)
+
+
+def test_decode_accepts_many_and_refuses_other_shapes(model, monkeypatch):
+    monkeypatch.setattr(pipeline, "DECODE_AT_ONCE", 3)
+    latents = torch.randn(7, 8, 32, generator=torch.Generator().manual_seed(0))
+    assert model.decode(latents) == [model.decode(row[None])[0] for row in latents]
+    with pytest.raises(ConfigError, match=r"latents are \(7, 4, 32\); this model decodes \(batch, 8, 32\)"):
+        model.decode(latents[:, :4])
+
+
+def test_reconstruct_counts_tokens(model):
+    found = model.reconstruct(TEXTS)
+    assert [row.text for row in found] == TEXTS
+    assert all(0 <= row.token_accuracy <= 1 for row in found)
+    assert [row.reconstruction for row in found] == model.decode(model.encode(TEXTS))
+
+
+def test_perfect_decoder_gives_accuracy_one(model, monkeypatch):
+    batch = TinyBackbone().tokenize(TEXTS, 24)
+    tokens = torch.nn.functional.pad(batch.tokens, (0, 24 - batch.tokens.shape[1]))
+    forms = torch.nn.functional.pad(batch.forms, (0, 24 - batch.forms.shape[1]))
+    monkeypatch.setattr(TextDiffusion, "_decode", lambda self, latents: (tokens, forms))
+    assert [(row.reconstruction, row.token_accuracy) for row in model.reconstruct(TEXTS)] == [(t, 1.0) for t in TEXTS]
+
+
+@pytest.mark.parametrize("method", ["encode", "reconstruct"])
+@pytest.mark.parametrize(("texts", "message"), [("one", "a single string"), ([], "no texts")])
+def test_bad_texts(model, method, texts, message):
+    with pytest.raises(DataError, match=message):
+        getattr(model, method)(texts)
+
+
+def test_interpolation_ends_at_its_ends(model):
+    found = model.interpolate(*TEXTS, steps=4)
+    assert len(found) == 4
+    assert [found[0], found[-1]] == model.decode(model.encode(TEXTS))
+    with pytest.raises(ConfigError, match="steps is 1"):
+        model.interpolate(*TEXTS, steps=1)
+
+
+def test_slerp_keeps_the_length_and_bears_equal_ends():
+    a, b = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
+    torch.testing.assert_close(slerp(a, b, 0.5), torch.full((1, 2), 0.5**0.5))
+    torch.testing.assert_close(slerp(a, b, 1 / 3).norm(), torch.tensor(1.0))
+    torch.testing.assert_close(slerp(a, a, 0.3), a)
+
+
+# --- the encoder
+
+
+class OtherBackbone(TinyBackbone):
+    def __init__(self):
+        super().__init__()
+        self.fingerprint = "0123456789abcdef"
+
+
+def test_another_encoder_is_refused(monkeypatch):
+    model = tiny_model()
+    with pytest.raises(
+        BackboneError, match=r"tiny \(0123456789abcdef\) is not the one of this model, tiny layer 0"
+    ) as caught:
+        model.use_backbone(OtherBackbone())
+    assert "\n" not in str(caught.value)
+    monkeypatch.setattr(pipeline, "open_backbone", lambda *_: OtherBackbone())
+    with pytest.raises(BackboneError, match="is not the one of this model"):
+        model.encode(TEXTS)
+
+
+# --- load and save
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
+def test_save_and_load(tmp_path, precision):
+    model = tiny_model()
+    model.record = {"data": {"texts": 7}}
+    model.save(tmp_path / "m", precision)
+    again = TextDiffusion.load(tmp_path / "m", "cpu")
+    assert (again.config, again.record, again.backbone_fingerprint) == (
+        model.config, model.record, model.backbone_fingerprint,
+    )  # fmt: skip
+    assert not any(parameter.requires_grad for parameter in again.autoencoder.parameters())
+    if precision == "float32":
+        assert again.sample(2) == model.sample(2)
+        assert again.interpolate(*TEXTS, steps=2) == model.interpolate(*TEXTS, steps=2)
+    else:
+        assert len(again.sample(2)) == 2
+
+
+def test_models_are_found_by_name_by_folder_and_by_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "CHECKPOINTS", tmp_path / "checkpoints")
+    assert shipped_models() == {}
+    tiny_model().save(tmp_path / "checkpoints" / "small")
+    tiny_model().save(tmp_path / "run" / "model")
+    (tmp_path / "checkpoints" / "notes").mkdir()
+    assert shipped_models() == {"small": tmp_path / "checkpoints" / "small"}
+    assert find_model("small") == tmp_path / "checkpoints" / "small"
+    assert find_model(tmp_path / "run") == find_model(tmp_path / "run" / "model") == tmp_path / "run" / "model"
+    with pytest.raises(CheckpointError, match=r"no model 'large': give a folder, or a shipped name \(small\)"):
+        TextDiffusion.load("large")
+    with pytest.raises(CheckpointError, match=r"holds no model \(config.json is missing\).*\(small\)"):
+        TextDiffusion.load(tmp_path)
+
+
+@pytest.mark.parametrize("lost", ["config", "backbone"])
+def test_a_checkpoint_of_something_else(tmp_path, lost):
+    from textcosm.checkpoint import load_states, save_states
+
+    tiny_model().save(tmp_path / "m")
+    found = load_states(tmp_path / "m")
+    del found.metadata[lost]
+    save_states(tmp_path / "m", found.states, found.metadata, files=found.files)
+    with pytest.raises(CheckpointError, match=f"is not a whole model .*{lost}") as caught:
+        TextDiffusion.load(tmp_path / "m")
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_of_other_sizes_are_named(tmp_path):
+    from textcosm.checkpoint import load_states, save_states
+
+    tiny_model().save(tmp_path / "m")
+    found = load_states(tmp_path / "m")
+    found.metadata["config"]["denoiser"]["depth"] = 3
+    save_states(tmp_path / "m", found.states, found.metadata, files=found.files)
+    with pytest.raises(CheckpointError, match=r"\(denoiser\) lacks .* tensor"):
+        TextDiffusion.load(tmp_path / "m")
+
+
+# --- the public names
+
+
+def test_public_names_are_a_dozen_and_lead_somewhere():
+    assert len(textcosm.__all__) <= 13
+    for name in textcosm.__all__:
+        assert getattr(textcosm, name) is not None
+    assert textcosm.TextDiffusion is TextDiffusion and textcosm.Config is Config
+    assert set(textcosm.__all__) <= set(dir(textcosm))
+    with pytest.raises(AttributeError, match="has no attribute 'Tokeniser'; it has"):
+        _ = textcosm.Tokeniser

@@ -10,8 +10,9 @@ import tempfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import cast
 
 from textcosm.errors import ConfigError, DataError
 from textcosm.tasks.task import Example, choose_field, examples_of
@@ -68,7 +69,7 @@ def read_texts(path: str | Path, field: str | None = None) -> Iterator[str]:
     empty = True
     try:
         with OPENERS.get(path.suffix.lower(), open)(path, "rb") as stream:
-            for text in reader(cast(BinaryIO, stream), field, str(path)):
+            for text in reader(cast(BufferedIOBase, stream), field, str(path)):
                 if text and not text.isspace():
                     empty = False
                     yield text
@@ -91,14 +92,14 @@ def _reader_of(path: Path):
     return reader
 
 
-def _read_txt(stream: BinaryIO, field: str | None, where: str) -> Iterator[str]:
+def _read_txt(stream: BufferedIOBase, field: str | None, where: str) -> Iterator[str]:
     if field is not None:
         raise DataError(f"{where} is plain text and has no field {field!r}; leave --text-field out")
     for _, line in _lines(stream, where):
         yield line.strip()
 
 
-def _read_jsonl(stream: BinaryIO, field: str | None, where: str) -> Iterator[str]:
+def _read_jsonl(stream: BufferedIOBase, field: str | None, where: str) -> Iterator[str]:
     chosen = None
     for number, line in _lines(stream, where):
         if line.isspace():
@@ -129,10 +130,10 @@ def _text_in(record: dict, field: str, where: str) -> str:
     raise DataError(f"{where}: {reason}, not text; mend or remove this one")
 
 
-def _read_csv(stream: BinaryIO, field: str | None, where: str) -> Iterator[str]:
+def _read_csv(stream: BufferedIOBase, field: str | None, where: str) -> Iterator[str]:
     rows = csv.reader(line for _, line in _lines(stream, where))
     try:
-        header = next(rows, None)
+        header = next(filter(None, rows), None)
         if header is None:
             return
         column = header.index(choose_field(dict.fromkeys(header, True), field, where))
@@ -144,26 +145,34 @@ def _read_csv(stream: BinaryIO, field: str | None, where: str) -> Iterator[str]:
         raise DataError(f"{where}, line {rows.line_num} is not CSV ({error}); mend it, or give .jsonl") from error
 
 
-def _read_parquet(stream: BinaryIO, field: str | None, where: str) -> Iterator[str]:
+def _read_parquet(stream: BufferedIOBase, field: str | None, where: str) -> Iterator[str]:
     if importlib.util.find_spec("pyarrow") is None:
         raise DataError(f"{where} needs the pyarrow package; run: pip install 'textcosm[data]'")
     import pyarrow
     from pyarrow import parquet
 
-    with tempfile.TemporaryFile() as seekable:  # the format is read from its end, which a compressed stream cannot
+    with tempfile.TemporaryFile() as copy:
+        source = _seekable(stream, copy)
         try:
-            table = parquet.ParquetFile(_seekable(stream, seekable))
-            kinds = {column.name: _is_text(column.type) for column in table.schema_arrow}
-            chosen = choose_field(kinds, field, where)
-            if not kinds[chosen]:
-                raise DataError(f"{where}: its column {chosen!r} holds no text; it has: {', '.join(kinds)}")
-            for batch in table.iter_batches(batch_size=1024, columns=[chosen]):
+            table = parquet.ParquetFile(source)
+            column = _text_column(table, field, where)
+            for batch in table.iter_batches(batch_size=1024, columns=[column]):
                 yield from (value or "" for value in batch.column(0).to_pylist())
         except (pyarrow.ArrowException, OSError) as error:
-            raise DataError(f"{where} is not parquet, or cut off ({str(error).splitlines()[0]})") from error
+            reason = str(error).splitlines()[0]
+            raise DataError(f"{where} is not parquet, or cut off ({reason}); copy or download it again") from error
 
 
-def _seekable(stream: BinaryIO, copy: BinaryIO) -> BinaryIO:
+def _text_column(table, field: str | None, where: str) -> str:
+    kinds = {column.name: str(column.type).startswith(TEXT_TYPES) for column in table.schema_arrow}
+    chosen = choose_field(kinds, field, where)
+    if not kinds[chosen]:
+        raise DataError(f"{where}: its column {chosen!r} holds no text; it has: {', '.join(kinds)}")
+    return chosen
+
+
+def _seekable(stream: BufferedIOBase, copy: BufferedIOBase) -> BufferedIOBase:
+    """The stream, unpacked into ``copy`` where it is packed: parquet is read from its end."""
     if not isinstance(stream, gzip.GzipFile | lzma.LZMAFile):
         return stream
     shutil.copyfileobj(stream, copy)
@@ -171,11 +180,7 @@ def _seekable(stream: BinaryIO, copy: BinaryIO) -> BinaryIO:
     return copy
 
 
-def _is_text(kind) -> bool:
-    return str(kind) in {"string", "large_string", "string_view"}
-
-
-def _lines(stream: BinaryIO, where: str) -> Iterator[tuple[int, str]]:
+def _lines(stream: BufferedIOBase, where: str) -> Iterator[tuple[int, str]]:
     """Numbered lines with their ends, each checked for its length and for UTF-8."""
     number = 0
     while raw := stream.readline(LONGEST_LINE + 1):
@@ -190,4 +195,5 @@ def _lines(stream: BinaryIO, where: str) -> Iterator[tuple[int, str]]:
             raise DataError(f"{where}, line {number} is not UTF-8 ({byte}); convert it, e.g. with iconv") from error
 
 
+TEXT_TYPES = ("string", "large_string", "dictionary<values=string", "dictionary<values=large_string")
 READERS = {".txt": _read_txt, ".jsonl": _read_jsonl, ".csv": _read_csv, ".parquet": _read_parquet}

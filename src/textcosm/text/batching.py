@@ -19,7 +19,7 @@ def length_buckets(
     sizes = torch.as_tensor(lengths)
     order = torch.randperm(len(sizes), generator=generator)
     batches: list[list[int]] = []
-    for chunk in order.split(batch_size * BATCHES_SORTED_TOGETHER):
+    for chunk in order.split(batch_size * BATCHES_SORTED_TOGETHER) if len(order) else ():
         ranked = chunk[torch.argsort(sizes[chunk], stable=True)]
         batches += [batch.tolist() for batch in ranked.split(batch_size)]
     return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]

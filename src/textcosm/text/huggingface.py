@@ -95,13 +95,16 @@ def _load(name: str) -> tuple[Any, Any]:
     place = locate(name)
     try:
         with _quiet():
-            model = AutoModel.from_pretrained(place, dtype=torch.float32)
+            model, report = AutoModel.from_pretrained(place, dtype=torch.float32, output_loading_info=True)
             wordings = AutoTokenizer.from_pretrained(place)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except Exception as error:  # readers of weights, of JSON and of the hub each raise their own kinds
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise BackboneError(
             f"no encoder {name!r}: not a model folder, and not on the hub or the hub is out of reach ({reason})"
         ) from error
+    missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
+    if missing:
+        raise BackboneError(f"{name} lacks {len(missing)} weights ({missing[0]}, ...); copy or download it again")
     if model.config.is_encoder_decoder:
         model = model.get_encoder()
     model.config.use_cache = False

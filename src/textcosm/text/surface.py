@@ -55,7 +55,7 @@ class Surface:
         bare, spaced, forms = self._bare, self.spaced, []
         for token, (start, end) in zip(tokens, spans, strict=True):
             written = text[start:end].strip() if spaced else text[start:end]
-            case = AS_IS if written == bare[token] else _nearest_case(written)
+            case = AS_IS if written == bare[token] else _nearest_case(written, self.pieces[token])
             space = not spaced and start > 0 and text[start - 1].isspace()
             forms.append(2 * case + space)
         if forms:
@@ -80,11 +80,13 @@ class Surface:
         return english_forms([self.pieces[token] for token in tokens], [token in self.continues for token in tokens])
 
 
-def _nearest_case(written: str) -> int:
-    """The case of a span that is not spelt as its token; mixed case (McDonald) counts as its first letter."""
-    if len(written) > 1 and written.isupper():
-        return UPPER
-    return CAPITALISED if written[:1].isupper() else AS_IS
+def _nearest_case(written: str, piece: str) -> int:
+    """The case of a span that is not spelt as its token; mixed case (iPad, PhD) counts as its first letter's.
+
+    A case that would not change the piece (a number, an unknown, part of a character) counts as none.
+    """
+    case = UPPER if len(written) > 1 and written.isupper() else CAPITALISED if written[:1].isupper() else AS_IS
+    return case if _recase(piece, case) != piece else AS_IS
 
 
 def _recase(piece: str, case: int) -> str:

@@ -5,7 +5,8 @@
 MODEL is a shipped name, a model folder or a run; the encoder and the judge must be installed. Everything goes to
 ``--out``: one JSON a step, ``metrics.json`` with all of them, ``stories.md`` with the first 50 stories. A step that is
 done is not done again (remove its JSON to repeat it), so the command can be stopped and given again; new stories are
-made and judged a hundred at a time. With the default sizes: about half an hour on two CPU cores. With ``--into-card`` the measurements go into the model's own record and card.
+made and judged a hundred at a time: about half an hour on two CPU cores at the default sizes. With ``--into-card`` the
+measurements go into the model's own record and card.
 """
 
 import hashlib
@@ -167,13 +168,14 @@ def into_card(plan: Plan, metrics: dict[str, Any]) -> Path:
 
 def _shown(plan: Plan, stories: list[str]) -> str:
     head = f"# {min(SHOWN, len(stories))} stories, unpicked\n\nThe first stories of seed {plan.seed}, in order.\n\n"
-    return head + "\n".join(f"{i}. {' '.join(story.split())}" for i, story in enumerate(stories[:SHOWN], start=1)) + "\n"
+    return head + "".join(f"{i}. {' '.join(story.split())}\n" for i, story in enumerate(stories[:SHOWN], start=1))
 
 
 def _data(plan: Plan, train: list[str], test: list[str]) -> str:
     return (
         f"Measured on {min(plan.reconstructed, len(test)):,} of {len(test):,} texts of {plan.test.name} "
-        f"({min(plan.under_noise, len(test)):,} under noise); memorisation against {len(train):,} texts of {plan.train.name}."
+        f"({min(plan.under_noise, len(test)):,} under noise); "
+        f"memorisation against the {len(train):,} texts of {plan.train.name}."
     )
 
 

@@ -26,8 +26,8 @@ def write_card(folder: str | Path, name: str | None = None) -> Path:
 def model_card(name: str, index: Mapping[str, Any], megabytes: float | None = None) -> str:
     """The card as Markdown, from a checkpoint's index (its ``config.json``).
 
-    Read from ``metadata.record``: ``command`` (what made it), ``metrics`` (see :func:`metrics_table`), ``notes`` (a list
-    of sentences); whatever else is there goes into the training table as it is.
+    Read from ``metadata.record``: ``command`` (what made it), ``metrics`` (see :func:`metrics_table`), ``notes`` (a
+    list of sentences); whatever else is there goes into the training table as it is.
     """
     metadata = index["metadata"]
     record = dict(metadata.get("record", {}))
@@ -109,7 +109,8 @@ def _sizes(index: Mapping[str, Any], megabytes: float | None) -> Iterator[Row]:
     width = auto["width"] or backbone["width"]
     yield "latents N x width", f"{auto['num_latents']} x {auto['latent_width'] or width}"
     yield "positions L", f"{auto['max_length']}"
-    yield "compressor / decompressor", f"{auto['compressor_depth']} / {auto['decompressor_depth']} layers, width {width}"
+    depths = f"{auto['compressor_depth']} / {auto['decompressor_depth']}"
+    yield "compressor / decompressor", f"{depths} layers, width {width}"
     yield "denoiser", f"{config['denoiser']['depth']} layers, width {config['denoiser']['width']}"
     encoder = config["backbone"]
     yield "frozen encoder", f"{encoder['name']}, layer {encoder['layer']}, width {backbone['width']}"

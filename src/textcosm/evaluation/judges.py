@@ -120,7 +120,7 @@ def perplexity(judge: str, costs: Sequence[Surprise | None]) -> Perplexity:
     """Summarise what :meth:`Judge.read` found, with bootstrap intervals over texts."""
     read = [cost for cost in costs if cost is not None]
     if not read:
-        raise DataError(f"judge {judge!r} found no token in {len(costs)} texts: give at least one text that is not empty")
+        raise DataError(f"judge {judge!r} found no token in {len(costs)} texts: give a text that is not empty")
     per_text = np.array([cost.perplexity for cost in read])
     rate = bootstrap_ratio([cost.nats for cost in read], [cost.tokens for cost in read])
     return Perplexity(
@@ -158,7 +158,8 @@ def open_judge(name: str = "smollm2", device: str = "cpu") -> Judge:
             model: Any = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **extra)
     except (ImportError, OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise ConfigError(f"cannot open judge {name!r} ({reason}): give smollm2, a .gguf file or a model folder") from error
+        remedy = "give smollm2, a .gguf file or a model folder"
+        raise ConfigError(f"cannot open judge {name!r} ({reason}): {remedy}") from error
     return Judge(name, model.to(device), tokenizer)
 
 

@@ -28,8 +28,8 @@ class DenoiserConfig:
 
     source_depth: blocks of the source encoder; 0 makes a model without source text (and without cross-attention).
     slots: learned position for each of this many latents; 0 for none, as published (rotary positions are relative).
-    projections: a Linear in and out; without, as published, latents are the residual stream, if the widths agree, and
-        x_0 is a normed vector, which cannot shrink to the mean when all is noise.
+    projections: a Linear in and out even where the widths agree. Without, as published, x_0 is a normed vector, which
+        can hardly shrink to the mean when all is noise: on toy latents (8 x 64, 600 steps) the loss was .81, with .73.
     """
 
     width: int = 768

@@ -56,7 +56,9 @@ def diffusion_loss(
 
 
 @torch.no_grad()
-def _first_guess(denoiser: Callable[..., Latents], noisy: Latents, time: Times, rows: int, memory: Memory | None) -> Latents | None:
+def _first_guess(
+    denoiser: Callable[..., Latents], noisy: Latents, time: Times, rows: int, memory: Memory | None
+) -> Latents | None:
     """x_0 of the first ``rows`` samples from a pass without self-condition, zeros for the others."""
     if rows == 0:
         return None

@@ -1,0 +1,186 @@
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+
+from diffusion import gaussian
+from textcosm.diffusion.denoiser import Denoiser, DenoiserConfig
+from textcosm.diffusion.sampling import SamplerConfig, noise_source, seeds_of, trajectory
+from textcosm.diffusion.schedule import TanSchedule
+from textcosm.diffusion.solvers import DDIM, SOLVERS, ProbabilityFlowEuler
+from textcosm.errors import ConfigError
+
+SHAPE = (4, 16)
+
+
+def points(config=None, seeds=None, denoise=gaussian.denoise, **options):
+    config, seeds = config or SamplerConfig(steps=5), seeds or seeds_of(0, 3)
+    return list(trajectory(denoise, gaussian.SCHEDULE, config, seeds, SHAPE, **options))
+
+
+def result(*args, **options):
+    return points(*args, **options)[-1].clean
+
+
+def small_denoiser():
+    torch.manual_seed(0)
+    denoiser = Denoiser(DenoiserConfig(width=16, depth=2, heads=2, ff_width=32), latent_width=16).eval()
+    for parameter in denoiser.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    return denoiser
+
+
+def test_the_reference_sampler():
+    """200 uniform steps of Euler-Maruyama from 1 to 0.05, x_0 fed back; the mean of the last (METHOD section 3)."""
+    denoiser, schedule, seeds = small_denoiser(), TanSchedule(5.0), seeds_of(3, 2)
+    config = SamplerConfig(solver="euler-maruyama", steps=200, end_time=0.05, final="mean")
+    draw = noise_source(seeds, SHAPE)
+    x, clean = draw(), None
+    with torch.no_grad():
+        for t, s in pairwise(torch.linspace(1, 0.05, 201, dtype=torch.float64).tolist()):
+            clean = denoiser(x, torch.full((2,), t), clean)
+            tan = math.tan(math.pi * min(t, 0.95) / 2)
+            beta = math.pi * 25 * tan * (1 + tan**2) / (1 + 25 * tan**2)
+            score = (schedule.alpha(t) * clean - x) / schedule.sigma(t) ** 2
+            mean = x - (-0.5 * beta * x - beta * score) * (t - s)
+            x = mean + math.sqrt(beta * (t - s)) * draw()
+    ours = list(trajectory(denoiser, schedule, config, seeds, SHAPE))
+    assert len(ours) == 200 and ours[-1].time == pytest.approx(0.05)
+    torch.testing.assert_close(ours[-1].clean, mean, atol=2e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("final", ["clean", "mean"])
+def test_samples_follow_the_known_distribution(solver, final):
+    drawn = result(SamplerConfig(100, solver, 0.01, final), seeds_of(0, 200))
+    assert drawn.mean().item() == pytest.approx(gaussian.MEAN, abs=0.03)
+    assert drawn.std().item() == pytest.approx(gaussian.SPREAD, abs=0.06)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_sample_is_the_same_in_any_batch(solver):
+    denoiser, config = small_denoiser(), SamplerConfig(4, solver)
+    together = result(config, seeds_of(7, 5), denoiser)
+    torch.testing.assert_close(together[:2], result(config, seeds_of(7, 2), denoiser))
+    torch.testing.assert_close(together[3:4], result(config, seeds_of(7, 5)[3:4], denoiser))
+
+
+def test_seeds():
+    assert seeds_of(0, 3) == seeds_of(0, 10)[:3]
+    assert len(set(seeds_of(5, 2000))) == 2000
+    assert not set(seeds_of(0, 1000)) & set(seeds_of(1, 1000))
+    assert all(0 <= seed < 2**32 for seed in seeds_of(-1, 4))
+
+
+def test_noise_is_fresh_and_standard():
+    draw = noise_source(seeds_of(0, 100), (16, 32))
+    first, second = draw(), draw()
+    assert not torch.equal(first, second)
+    assert first.mean().abs() < 0.02 and (first.std() - 1).abs() < 0.02
+    assert torch.corrcoef(first.flatten(1)).fill_diagonal_(0).abs().max() < 0.25  # 51,200 pairs' worth of luck
+
+
+@pytest.mark.parametrize("final", ["clean", "mean"])
+@pytest.mark.parametrize("grid", ["uniform", "log-snr"])
+@pytest.mark.parametrize("steps", [1, 2, 3, 7])
+def test_a_point_for_each_step(final, grid, steps):
+    calls = []
+
+    def counting(noisy, time, self_condition):
+        calls.append(time)
+        return gaussian.denoise(noisy, time)
+
+    walked = points(SamplerConfig(steps, "ddim", 0.05, final, grid), denoise=counting)
+    times = [point.time for point in walked]
+    assert len(times) == len(calls) == steps
+    assert all(time > later for time, later in pairwise(times))
+    if steps > 1:
+        assert times[0] == 1.0
+    if steps > 1 or final == "mean":
+        assert times[-1] == pytest.approx(0.05)
+
+
+def test_a_log_snr_grid_is_even_in_log_snr():
+    times = SamplerConfig(12, grid="log-snr").times(TanSchedule())
+    gaps = [TanSchedule().log_snr(s).item() - TanSchedule().log_snr(t).item() for t, s in pairwise(times[1:])]
+    assert gaps == pytest.approx([gaps[0]] * len(gaps))
+    assert times[0] == 1.0 and times[-1] == 0.05
+
+
+@pytest.mark.parametrize("end_time", [0.0, 0.5, 0.995])
+@pytest.mark.parametrize("grid", ["uniform", "log-snr"])
+def test_any_end_time(grid, end_time):
+    times = SamplerConfig(6, "dpm++2m", end_time, grid=grid).times(TanSchedule())
+    assert len(times) == 6 and times[0] == 1.0 and times[-1] == pytest.approx(end_time)
+    assert result(SamplerConfig(6, "dpm++2m", end_time, grid=grid)).isfinite().all()
+
+
+def test_each_pass_is_conditioned_on_the_last():
+    seen = []
+
+    def denoise(noisy, time, self_condition):
+        seen.append(self_condition)
+        return noisy / 2
+
+    walked = points(SamplerConfig(4, "ddim"), denoise=denoise)
+    assert seen[0] is None
+    assert all(a is b.clean for a, b in zip(seen[1:], walked, strict=False))
+
+
+def test_the_mean_has_no_noise_in_its_last_step():
+    assert torch.equal(
+        result(SamplerConfig(1, "euler-maruyama", 0.5, "mean")), result(SamplerConfig(1, "euler-maruyama", 0.5, "mean"))
+    )
+    start = points(SamplerConfig(2, "ddpm", 0.5, "mean"), seeds_of(0, 1))[-1]
+    assert start.noisy is start.clean
+
+
+def test_a_solver_from_outside():
+    config = SamplerConfig(5, "ddim")
+    torch.testing.assert_close(result(config, solver=ProbabilityFlowEuler()), result(SamplerConfig(5, "pf-euler")))
+    torch.testing.assert_close(result(SamplerConfig(5, "pf-euler"), solver=DDIM()), result(config))
+
+
+def test_memory_reaches_the_network():
+    config = DenoiserConfig(width=16, depth=2, heads=2, ff_width=32, source_depth=1)
+    denoiser = Denoiser(config, latent_width=16, source_width=8)
+    memory = denoiser.encode_source(torch.randn(3, 5, 8), torch.ones(3, 5, dtype=torch.bool))
+    seen = []
+
+    def denoise(noisy, time, self_condition, memory):
+        seen.append(memory)
+        return noisy
+
+    points(SamplerConfig(2), denoise=denoise, memory=memory)
+    assert seen == [memory, memory]
+
+
+def test_no_gradient_is_kept():
+    assert not result(denoise=small_denoiser()).requires_grad
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"steps": 0}, "steps = 0 is below 1"),
+        ({"end_time": 1.0}, r"end_time = 1.0 is outside \[0, 1\)"),
+        ({"solver": "rk45"}, "'rk45' is unknown"),
+    ],
+)
+def test_wrong_settings(wrong, message):
+    with pytest.raises(ConfigError, match=message):
+        SamplerConfig(**wrong)
+
+
+@pytest.mark.parametrize("name", ["final", "grid"])
+def test_unknown_choice(name):
+    config = SamplerConfig()
+    object.__setattr__(config, name, "other")  # as from a file: the tests' type checks refuse it earlier
+    with pytest.raises(ConfigError, match=f"{name} = 'other' is unknown; choose"):
+        config.__post_init__()
+
+
+def test_nothing_to_sample():
+    with pytest.raises(ConfigError, match="0 samples"):
+        next(trajectory(gaussian.denoise, gaussian.SCHEDULE, SamplerConfig(), [], SHAPE))

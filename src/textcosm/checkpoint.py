@@ -1,4 +1,4 @@
-"""Named states <-> a folder of safetensors shards and one JSON file: versioned, checksummed, written whole or not at all.
+"""Named states <-> a folder of safetensors shards and one JSON file: versioned, checksummed, whole or absent.
 
 ::
 
@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import IO, Any, cast
 
 import torch
 from jaxtyping import Float, Int8
@@ -78,7 +78,7 @@ def save_states(
 
 
 def load_states(directory: str | Path) -> Checkpoint:
-    """Read and verify a folder that :func:`save_states` wrote; a one-line :class:`CheckpointError` says what is wrong."""
+    """Read and verify a folder that :func:`save_states` wrote; CheckpointError says in a line what is wrong."""
     folder = Path(directory).expanduser()
     index = read_index(folder)
     contents = {name: _read_verified(folder / name, digest) for name, digest in index["sha256"].items()}
@@ -114,13 +114,13 @@ def load_into(module: nn.Module, state: State, where: str) -> None:
     for problem, names in (("lacks", missing), ("has unexpected", unexpected), ("has wrongly shaped", odd)):
         if names:
             raise CheckpointError(
-                f"{where} {problem} {len(names)} tensor(s), first {names[0]!r}; it was made by another version or settings"
+                f"{where} {problem} {len(names)} tensor(s), first {names[0]!r}; it comes from another version or settings"
             )
     module.load_state_dict(dict(state))
 
 
 @contextmanager
-def whole_file(path: str | Path) -> Iterator[TextIO]:
+def whole_file(path: str | Path) -> Iterator[IO[str]]:
     """A text file that appears under its name only when the block ends well; an earlier file stays until then."""
     target = Path(path).expanduser()
     if target.exists() and not target.is_file():  # a pipe or a device is written to, never replaced
@@ -135,7 +135,7 @@ def whole_file(path: str | Path) -> Iterator[TextIO]:
         raise CheckpointError(f"{target} cannot be written: {error.strerror}") from error
     try:
         with draft as file:
-            yield cast(TextIO, file)
+            yield cast(IO[str], file)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(draft.name, 0o644)

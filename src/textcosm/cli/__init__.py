@@ -22,7 +22,7 @@ DONE, REFUSED_BY_SYSTEM, CANNOT_BE_MET, INTERRUPTED = 0, 1, 2, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return the exit code: 0, 1 (the system refused), 2 (the request cannot be met), 130 (Ctrl-C)."""
+    """Run one command; the exit code is 0, 1 (the system refused), 2 (the request cannot be met) or 130 (Ctrl-C)."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         return _dispatch(given)

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Literal, TextIO
+from typing import Annotated, Literal
 
 from tyro.conf import arg
 
@@ -65,9 +65,12 @@ def generate(
     diffusion = TextDiffusion.load(model, device)
     seed = secrets.randbelow(10**6) if seed is None else seed
     if watch:
+        from rich.console import Console
+
         from textcosm.cli.watch import watched
 
-        texts: Iterable[str] = watched(diffusion.trace(n, steps=steps, solver=solver, seed=seed), sys.stderr)
+        snapshots = diffusion.trace(n, steps=steps, solver=solver, seed=seed)
+        texts: Iterable[str] = watched(snapshots, Console(stderr=True))
     else:
         batches = diffusion.stream(n, steps=steps, solver=solver, seed=seed, batch_size=batch_size)
         texts = (text for batch in batches for text in batch)
@@ -87,12 +90,10 @@ def _lines(texts: Iterable[str], form: str, seed: int, spaced: bool) -> Iterator
 
 
 def _write(lines: Iterable[str], out: Path | None) -> None:
-    def put(file: TextIO) -> None:
-        for line in lines:
-            print(line, file=file, flush=file is sys.stdout)
-
     if out is None:
-        put(sys.stdout)
+        for line in lines:
+            print(line, flush=True)
         return
     with whole_file(out) as file:
-        put(file)
+        for line in lines:
+            print(line, file=file)

@@ -20,7 +20,8 @@ def figures(recipe: Recipe) -> str:
     model, autoencoder, diffusion = recipe.model, recipe.autoencoder_training, recipe.diffusion_training
     sizes = model.autoencoder
     return (
-        f"{model.backbone.name} layer {model.backbone.layer}, {sizes.max_length} tokens in {sizes.num_latents} latents, "
+        f"{model.backbone.name} layer {model.backbone.layer}, "
+        f"{sizes.max_length} tokens in {sizes.num_latents} latents, "
         f"{sizes.compressor_depth}+{sizes.decompressor_depth} and {model.denoiser.depth} layers; "
         f"{autoencoder.steps:,}x{autoencoder.batch_size} and {diffusion.steps:,}x{diffusion.batch_size} texts, "
         f"{autoencoder.optimizer}"

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
@@ -15,11 +14,10 @@ Report = Callable[[StepReport], None]
 
 
 @contextmanager
-def showing(stream: TextIO) -> Iterator[Report]:
+def showing(console: Console) -> Iterator[Report]:
     """What to call with every report of a training run."""
-    console = Console(file=stream)
     if not console.is_terminal:
-        yield Lines(stream)
+        yield Lines(console)
         return
     columns = (TextColumn("{task.description:<16}"), BarColumn(30), TextColumn("{task.fields[state]}"))
     with Progress(*columns, console=console) as progress:
@@ -44,15 +42,15 @@ class Bars:
 class Lines:
     """One line every ten seconds, at validations and at the end of a stage."""
 
-    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic):
-        self.stream, self.clock = stream, clock
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic):
+        self.console, self.clock = console, clock
         self.last = -SECONDS_BETWEEN_LINES
 
     def __call__(self, report: StepReport) -> None:
         notable = report.step == report.steps or any(name.startswith("valid_") for name in report.metrics)
         if notable or self.clock() - self.last >= SECONDS_BETWEEN_LINES:
             self.last = self.clock()
-            print(f"{report.stage}  {describe(report)}", file=self.stream, flush=True)
+            print(f"{report.stage}  {describe(report)}", file=self.console.file, flush=True)
 
 
 def describe(report: StepReport) -> str:

@@ -70,12 +70,14 @@ def command(chosen: str) -> Callable[..., int]:
         recipe: Annotated[Recipe, arg(name="")] = PRESETS[chosen].recipe,
     ) -> int:
         """Train a model on your own texts: autoencoder, latent cache, diffusion. Resumes with the same command."""
+        from rich.console import Console
+
         from textcosm.cli.progress import showing
         from textcosm.training.train import train as train_model
 
         if text_field is not None:
             recipe = replace(recipe, data=replace(recipe.data, text_field=text_field))
-        with showing(sys.stderr) as report:
+        with showing(Console(stderr=True)) as report:
             result = train_model(
                 recipe, data, out, stage, report=report, max_seconds=max_seconds,
                 device=device, cache=cache, tensorboard=tensorboard,

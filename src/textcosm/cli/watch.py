@@ -1,7 +1,6 @@
 """Texts emerging from noise: redrawn in place on a terminal, a few plain snapshots elsewhere."""
 
 from collections.abc import Iterator
-from typing import TextIO
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -14,10 +13,9 @@ PLAIN_SNAPSHOTS = 5
 """Snapshots printed where nothing can be redrawn, the last one included."""
 
 
-def watched(snapshots: Iterator[Snapshot], stream: TextIO) -> list[str]:
-    """Show every snapshot on ``stream`` and return the final texts."""
-    console = Console(file=stream)
-    return _live(snapshots, console) if console.is_terminal else _plain(snapshots, stream)
+def watched(snapshots: Iterator[Snapshot], console: Console) -> list[str]:
+    """Show every snapshot on ``console`` and return the final texts."""
+    return (_live if console.is_terminal else _plain)(snapshots, console)
 
 
 def _live(snapshots: Iterator[Snapshot], console: Console) -> list[str]:
@@ -30,12 +28,12 @@ def _live(snapshots: Iterator[Snapshot], console: Console) -> list[str]:
     return texts
 
 
-def _plain(snapshots: Iterator[Snapshot], stream: TextIO) -> list[str]:
+def _plain(snapshots: Iterator[Snapshot], console: Console) -> list[str]:
     texts: list[str] = []
     for snapshot in snapshots:
         texts = snapshot.texts
         if _is_shown(snapshot):
-            print(caption(snapshot), *(f"  {text}" for text in texts), sep="\n", file=stream, flush=True)
+            print(caption(snapshot), *(f"  {text}" for text in texts), sep="\n", file=console.file, flush=True)
     return texts
 
 

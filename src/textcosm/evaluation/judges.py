@@ -180,4 +180,3 @@ def _locate(name: str) -> tuple[str, str | None]:
     if not files:
         raise ConfigError(f"the package {module} holds no .gguf file: {remedy} --force-reinstall")
     return str(files[0].parent), files[0].name
-

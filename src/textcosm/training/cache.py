@@ -204,7 +204,9 @@ def read_meta(directory: Path) -> dict[str, Any]:
     try:
         return json.loads((directory / META).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise TrainingError(f"{directory} is not a whole cache ({error}); delete that folder to make it again") from error
+        raise TrainingError(
+            f"{directory} is not a whole cache ({error}); delete that folder to make it again"
+        ) from error
 
 
 def check_settings(directory: Path, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
@@ -234,7 +236,9 @@ def _map(path: Path, dtype: Any, shape: tuple[int, ...], mode: Literal["c", "r+"
     try:
         return torch.from_numpy(np.memmap(path, dtype, mode, shape=shape))
     except (OSError, ValueError) as error:
-        raise TrainingError(f"{path} is missing or too short ({error}); delete {path.parent} to make it again") from error
+        raise TrainingError(
+            f"{path} is missing or too short ({error}); delete {path.parent} to make it again"
+        ) from error
 
 
 def _reserve(path: Path, shape: Sequence[int]) -> None:
@@ -248,7 +252,9 @@ def _reserve(path: Path, shape: Sequence[int]) -> None:
                 file.truncate(size)
     except OSError as error:
         shutil.rmtree(path.parent, ignore_errors=True)
-        raise TrainingError(f"{path.parent.parent} has no room for {size / 1e9:.1f} GB ({error.strerror}); free some") from error
+        raise TrainingError(
+            f"{path.parent.parent} has no room for {size / 1e9:.1f} GB ({error.strerror}); free some"
+        ) from error
 
 
 def _flush(path: Path) -> None:

@@ -19,7 +19,8 @@ class Ema:
     def update(self, step: int) -> None:
         """Take in the parameters after ``step`` updates (from 1): decay is at most ``(1 + step) / (10 + step)``."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(self.average.values()), list(self.parameters.values()), 1 - decay)
+        for name, parameter in self.parameters.items():
+            self.average[name].lerp_(parameter, 1 - decay)
 
     @contextmanager
     def applied(self) -> Iterator[None]:

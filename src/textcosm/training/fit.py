@@ -4,6 +4,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Generator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, get_args, runtime_checkable
@@ -64,7 +65,16 @@ class FitConfig:
     """Steps between two validations."""
 
     def __post_init__(self) -> None:
-        positive = ("steps", "batch_size", "learning_rate", "muon_learning_rate", "eps", "clip", "log_every", "valid_every")
+        positive = (
+            "steps",
+            "batch_size",
+            "learning_rate",
+            "muon_learning_rate",
+            "eps",
+            "clip",
+            "log_every",
+            "valid_every",
+        )
         for name in positive:
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be above 0")
@@ -77,7 +87,9 @@ class FitConfig:
         choices = {"schedule": ScheduleName, "optimizer": OptimizerName, "precision": TrainingPrecision}
         for name, kind in choices.items():
             if getattr(self, name) not in get_args(kind):
-                raise ConfigError(f"{name} {getattr(self, name)!r} is unknown; choose one of {', '.join(get_args(kind))}")
+                raise ConfigError(
+                    f"{name} {getattr(self, name)!r} is unknown; choose one of {', '.join(get_args(kind))}"
+                )
 
 
 @dataclass(frozen=True)
@@ -97,8 +109,12 @@ class Stage(Protocol):
     """What the loop needs to know of a stage; ``loss`` and its data are functions of the step number alone."""
 
     name: str
-    module: nn.Module
     texts_per_step: int
+
+    @property
+    def module(self) -> nn.Module:
+        """What is trained."""
+        ...
 
     def loss(self, step: int) -> dict[str, Tensor]:
         """Scalars; the one named "loss" is minimised, the others are shown."""
@@ -128,6 +144,7 @@ def fit(
     state.restore(directory)
     journal = Journal(directory / "journal.jsonl", state.step, tensorboard)
     clock = _Clock(state)
+    stage.module.train()
     try:
         while state.step < config.steps:
             if stop():
@@ -206,7 +223,6 @@ def _advance(stage: Stage, config: FitConfig, state: TrainState, seed: int) -> N
     """One update. Nothing here waits for the device."""
     device = next(stage.module.parameters()).device
     dtype = autocast_dtype(config.precision, device)
-    stage.module.train()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed_of(seed, stage.name, "dropout", state.step))
         with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
@@ -261,12 +277,9 @@ def _report(stage: Stage, config: FitConfig, state: TrainState, journal: Journal
 
 def _validate(stage: Stage, state: TrainState) -> dict[str, float]:
     stage.module.eval()
-    with torch.no_grad():
-        if state.ema is None:
-            figures = stage.validate()
-        else:
-            with state.ema.applied():
-                figures = stage.validate()
+    with torch.no_grad(), nullcontext() if state.ema is None else state.ema.applied():
+        figures = stage.validate()
+    stage.module.train()
     return {f"valid_{name}": value for name, value in figures.items()}
 
 

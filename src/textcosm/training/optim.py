@@ -26,7 +26,9 @@ class ParameterSplit:
 
 def split_parameters(module: nn.Module) -> ParameterSplit:
     """Sort the parameters that require a gradient; a block is anything inside an ``nn.ModuleList``."""
-    inside = {id(block) for parent in module.modules() if isinstance(parent, nn.ModuleList) for block in parent.modules()}
+    inside = {
+        id(block) for parent in module.modules() if isinstance(parent, nn.ModuleList) for block in parent.modules()
+    }
     split = ParameterSplit({}, {}, {})
     for prefix, owner in module.named_modules():
         for name, parameter in owner.named_parameters(recurse=False):
@@ -93,17 +95,25 @@ class Muon(torch.optim.Optimizer):
                 self._update(parameters, group["lr"], group["weight_decay"], group["momentum"])
 
     def _update(self, parameters: list[nn.Parameter], lr: float, weight_decay: float, momentum: float) -> None:
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        buffers = [self.state[p].setdefault("momentum", torch.zeros_like(p)) for p in parameters]
-        torch._foreach_lerp_(buffers, gradients, 1 - momentum)
-        ahead = torch._foreach_lerp(gradients, buffers, momentum)  # Nesterov's look-ahead
+        ahead = torch.stack([self._look_ahead(p, momentum) for p in parameters])
         rows, columns = parameters[0].shape
         rate = lr * max(1.0, rows / columns) ** 0.5  # keeps the size of outputs, not of weights, comparable
-        torch._foreach_mul_(parameters, 1 - lr * weight_decay)
-        torch._foreach_add_(parameters, list(orthogonalise(torch.stack(ahead)).unbind()), alpha=-rate)
+        for parameter, direction in zip(parameters, orthogonalise(ahead), strict=True):
+            parameter.mul_(1 - lr * weight_decay).add_(direction, alpha=-rate)
+
+    def _look_ahead(self, parameter: nn.Parameter, momentum: float) -> Tensor:
+        """Nesterov's: the gradient, leaning towards its running mean, which takes it in first."""
+        assert parameter.grad is not None  # step() chose those that have one
+        state = self.state[parameter]
+        if "momentum" not in state:
+            state["momentum"] = torch.zeros_like(parameter)
+        running = state["momentum"].lerp_(parameter.grad, 1 - momentum)
+        return parameter.grad.lerp(running, momentum)
 
 
-def orthogonalise(matrices: Float[Tensor, "batch rows columns"], iterations: int = 5) -> Float[Tensor, "batch rows columns"]:
+def orthogonalise(
+    matrices: Float[Tensor, "batch rows columns"], iterations: int = 5
+) -> Float[Tensor, "batch rows columns"]:
     """About ``U V^T`` of each matrix's singular value decomposition, by Newton-Schulz iteration: no decomposition."""
     a, b, c = NEWTON_SCHULZ
     x = matrices.bfloat16() if matrices.is_cuda else matrices.float()

@@ -84,7 +84,7 @@ class AutoencoderStage:
     def _right(self, batch: TextBatch) -> Tensor:
         model, mask = self.module, batch.mask
         hidden = model.standardise(activations_of(batch, self.backbone))
-        estimate = model.decompress(model.compress(hidden, mask), mask.shape[1])
+        estimate = model.decompress(model.compress(hidden, mask))[:, : mask.shape[1]]  # all L positions, as in use
         token = model.token_logits(estimate).argmax(-1) == batch.tokens
         form = model.form_logits(estimate).argmax(-1) == batch.forms
         return torch.stack([(token & mask).sum(), (form & mask).sum(), (token | ~mask).all(1).sum()])

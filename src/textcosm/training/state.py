@@ -26,13 +26,10 @@ class Meter:
     def add(self, losses: dict[str, Tensor], step: int) -> None:
         """Take in the losses of ``step``; the first step with a loss that is not finite is remembered."""
         values = torch.stack([value.detach().float() for value in losses.values()])
-        if self.sums is None:
-            self.names, self.sums = list(losses), torch.zeros_like(values)
-        if self.bad_step is None:
-            self.bad_step = values.new_full((), float("inf"))
-        self.sums = self.sums.to(values.device) + values
-        finite = values.isfinite().all()
-        self.bad_step = torch.where(finite, self.bad_step, self.bad_step.clamp(max=float(step)))
+        self.names = list(losses)
+        self.sums = values if self.sums is None else self.sums.to(values.device) + values
+        bad = torch.where(values.isfinite().all(), float("inf"), float(step))
+        self.bad_step = bad if self.bad_step is None else torch.minimum(self.bad_step, bad)
         self.count += 1
 
     def first_bad_step(self) -> int | None:
@@ -108,7 +105,9 @@ def load_trained(module: nn.Module, directory: Path) -> dict[str, Any]:
     """Fill ``module`` with what a stage's training reached, averaged weights where there are; returns step and seconds."""
     path = directory / STATE_FILE
     if not path.exists():
-        raise TrainingError(f"{directory} holds no training state; train that stage first (the same command, without --stage)")
+        raise TrainingError(
+            f"{directory} holds no training state; train that stage first (the same command, without --stage)"
+        )
     tensors, header = read_tensors(path)
     fill(module, _under(tensors, "module/") | _under(tensors, "ema/"), path)
     return {"steps": int(header["step"]), "seconds": float(header["seconds"])}
@@ -119,7 +118,9 @@ def fill(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
     own = module.state_dict()
     odd = sorted(own.keys() ^ tensors.keys()) or sorted(name for name in own if own[name].shape != tensors[name].shape)
     if odd:
-        raise TrainingError(f"{path} does not fit the model of these settings (first at {odd[0]!r}); give another folder")
+        raise TrainingError(
+            f"{path} does not fit the model of these settings (first at {odd[0]!r}); give another folder"
+        )
     module.load_state_dict(tensors)
 
 
@@ -137,7 +138,9 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]
             os.fsync(file.fileno())
         draft.replace(path)
     except (OSError, SafetensorError) as error:
-        raise TrainingError(f"{path} was not saved ({error}); the earlier state is intact: free some space and repeat") from error
+        raise TrainingError(
+            f"{path} was not saved ({error}); the earlier state is intact: free some space and repeat"
+        ) from error
     finally:
         draft.unlink(missing_ok=True)
 

@@ -2,9 +2,10 @@
 
 ::
 
-    OUT/cache/        tokens, activations and latents, each made once
+    OUT/cache/        tokens and activations, made once
     OUT/autoencoder/  state.safetensors journal.jsonl settings.json
-    OUT/diffusion/    the same
+    OUT/latents/      of that autoencoder, made once
+    OUT/diffusion/    state.safetensors journal.jsonl settings.json
     OUT/model/        what TextDiffusion.load reads
 """
 
@@ -32,6 +33,7 @@ from textcosm.latent.initialise import initialise_locally
 from textcosm.latent.normaliser import Normaliser
 from textcosm.pipeline import TextDiffusion, best_device
 from textcosm.tasks import open_task
+from textcosm.tasks.task import SPLITS
 from textcosm.text.backbone import Backbone, open_backbone
 from textcosm.training.cache import (
     Stopped,
@@ -51,7 +53,7 @@ from textcosm.training.stages import AutoencoderStage, DiffusionStage, activatio
 from textcosm.training.state import STATE_FILE, load_trained, read_tensors, write_tensors
 
 StageName = Literal["autoencoder", "diffusion", "export"]
-VALID_TEXTS = 1024
+VALID_TEXTS = 512
 """Held-out texts that a validation measures, at most."""
 ENCODE_AT_ONCE = 64
 """Texts per call of the frozen encoder."""
@@ -107,12 +109,14 @@ def train(
     stage: None for all; "autoencoder" or "diffusion" for one of them; "export" writes the model from what is there.
     report: called at each line of the journal, and while caches are made.
     max_seconds: stop after so long, with everything saved; so do SIGINT and SIGTERM.
-    cache: where tokens, activations and latents are kept, ``out/cache`` by default.
+    cache: where tokens and activations are kept, ``out/cache`` by default; runs on the same data may share it.
 
     Raises TrainingError (other settings in the same folder, a loss that is not a number), DataError, BackboneError.
     """
     if stage is not None and stage not in get_args(StageName):
-        raise ConfigError(f"stage {stage!r} is unknown; choose one of {', '.join(get_args(StageName))}, or none for all")
+        raise ConfigError(
+            f"stage {stage!r} is unknown; choose one of {', '.join(get_args(StageName))}, or none for all"
+        )
     if recipe.init_autoencoder and stage == "autoencoder":
         raise ConfigError("stage is autoencoder, but init_autoencoder takes a trained one; leave one of them out")
     target = torch.device(device) if device is not None else best_device()
@@ -171,15 +175,16 @@ def _stop_requests(max_seconds: float | None) -> Iterator[Callable[[], bool]]:
 
 
 def _texts(run: Run) -> Generator[StepReport, None, tuple[TextStore, TextStore]]:
-    for split in ("train", "valid"):
+    stores = []
+    for split in SPLITS:
         folder, settings = run.cache / f"{split}-texts", _text_settings(run, split)
         if not is_made(folder, settings):
             counts = write_texts(
                 folder, _corpora(run, split), run.backbone, run.recipe.model.autoencoder.max_length, settings, run.stop
             )
             yield from _progress(f"tokenise {split}", 0, counts)
-    folders = [run.cache / "train-texts", run.cache / "valid-texts"]
-    stores = [TextStore(folder, _made(folder.with_name(folder.name + "-activations"))) for folder in folders]
+        activations = run.cache / f"{split}-activations"
+        stores.append(TextStore(folder, activations if is_made(activations, settings) else None))
     if stores[0].main == 0:
         raise DataError(f"{run.data} gave no texts for training; give more texts or a smaller valid_fraction")
     return stores[0], stores[1]
@@ -187,12 +192,16 @@ def _texts(run: Run) -> Generator[StepReport, None, tuple[TextStore, TextStore]]
 
 def _corpora(run: Run, split: str) -> list[Iterator[str]]:
     recipe = run.recipe
-    main = (example.text for example in open_task(run.data, recipe.data).examples(split))
+    main = _read(run.data, recipe, split)
     if split == "valid":
         return [islice(main, VALID_TEXTS)]
     if not recipe.autoencoder_data:
         return [main]
-    return [main, (example.text for example in open_task(recipe.autoencoder_data, recipe.data).examples("train"))]
+    return [main, _read(recipe.autoencoder_data, recipe, split)]
+
+
+def _read(data: str, recipe: Recipe, split: str) -> Iterator[str]:
+    return (example.text for example in open_task(data, recipe.data).examples(split))
 
 
 def _text_settings(run: Run, split: str) -> dict[str, Any]:
@@ -217,10 +226,10 @@ def _data_identity(data: str) -> str:
 
 
 def _cache_activations(run: Run, store: TextStore, name: str) -> Iterator[StepReport]:
-    folder = run.cache / f"{name}-texts-activations"
+    folder = run.cache / f"{name}-activations"
     settings = _text_settings(run, name)
     if not is_made(folder, settings):
-        parts = store.lengths.argsort(stable=True).split(ENCODE_AT_ONCE)
+        parts = _parts(store.lengths)
 
         def rows_of(indices: Tensor) -> tuple[Tensor, Tensor]:
             places, mask = store.positions(indices)
@@ -233,8 +242,9 @@ def _cache_activations(run: Run, store: TextStore, name: str) -> Iterator[StepRe
     store.activations = open_rows(folder)
 
 
-def _made(folder: Path) -> Path | None:
-    return folder if folder.is_dir() else None
+def _parts(lengths: Tensor) -> list[Tensor]:
+    """The texts in parts of about one length, always the same ones."""
+    return list(lengths.argsort(stable=True).split(ENCODE_AT_ONCE)) if len(lengths) else []
 
 
 def _progress(stage: str, total: int, counts: Iterator[int]) -> Iterator[StepReport]:
@@ -242,6 +252,7 @@ def _progress(stage: str, total: int, counts: Iterator[int]) -> Iterator[StepRep
     start = shown = time.monotonic()
     first = count = None
     for count in counts:
+        count = min(count, total or count)
         first = count if first is None else first
         now = time.monotonic()
         if now - shown > 1:
@@ -310,7 +321,9 @@ def _initialise(run: Run, autoencoder: Autoencoder, texts: TextStore) -> None:
     mask_embedding = embeddings[run.backbone.tokenizer.mask_id]
     autoencoder.set_statistics(real.mean(0).float(), std.float(), mask_embedding)
     if run.recipe.model.autoencoder.init == "local":
-        initialise_locally(autoencoder, autoencoder.standardise(hidden), batch.mask, batch.tokens, embeddings, generator)
+        initialise_locally(
+            autoencoder, autoencoder.standardise(hidden), batch.mask, batch.tokens, embeddings, generator
+        )
 
 
 def _encoded(run: Run, texts: TextStore, chosen: Tensor) -> tuple[TextBatch, Tensor]:
@@ -339,7 +352,9 @@ def _trained_autoencoder(run: Run) -> Autoencoder:
         other = TextDiffusion.load(source, "cpu")
         _check_backbone(run, other.backbone_fingerprint, source)
         if other.config.autoencoder != run.recipe.model.autoencoder:
-            raise TrainingError(f"the autoencoder of {source} has other sizes than model.autoencoder; give equal settings")
+            raise TrainingError(
+                f"the autoencoder of {source} has other sizes than model.autoencoder; give equal settings"
+            )
         autoencoder.load_state_dict(other.autoencoder.state_dict())
     return autoencoder.to(run.device).eval().requires_grad_(False)
 
@@ -360,8 +375,8 @@ def _latents(
 ) -> Generator[StepReport, None, tuple[Normaliser, Tensor, Tensor]]:
     """Raw latents of the main corpus, normalised as they are read; statistics over the training texts."""
     digest = _digest(autoencoder)
-    folders = [run.cache / f"{split}-latents" for split in ("train", "valid")]
-    for folder, store, split in zip(folders, (train_texts, valid_texts), ("train", "valid"), strict=True):
+    folders = [run.out / "latents" / split for split in SPLITS]
+    for folder, store, split in zip(folders, (train_texts, valid_texts), SPLITS, strict=True):
         settings = {"texts": _text_settings(run, split), "autoencoder": digest}
         if not is_made(folder, settings):
             yield from _encode_latents(run, autoencoder, store, folder, settings, split)
@@ -378,7 +393,7 @@ def _latents(
 def _encode_latents(
     run: Run, autoencoder: Autoencoder, store: TextStore, folder: Path, settings: Mapping[str, Any], split: str
 ) -> Iterator[StepReport]:
-    parts = store.lengths[: store.main].argsort(stable=True).split(ENCODE_AT_ONCE)
+    parts = _parts(store.lengths[: store.main])
 
     @torch.no_grad()
     def rows_of(indices: Tensor) -> tuple[Tensor, Tensor]:
@@ -402,7 +417,7 @@ def _train_diffusion(
     recipe, folder = run.recipe, run.out / "diffusion"
     model = asdict(recipe.model)
     settings = {
-        "latents": read_meta(run.cache / "train-latents")["settings"],
+        "latents": read_meta(run.out / "latents" / "train")["settings"],
         "model": {name: model[name] for name in ("schedule", "denoiser", "diffusion_objective")},
         "diffusion_training": fit_settings(recipe.diffusion_training),
         "seed": recipe.seed,
@@ -417,9 +432,7 @@ def _train_diffusion(
 
 
 def _fit(run: Run, stage: Stage, config: FitConfig, folder: Path) -> Iterator[StepReport]:
-    finished = yield from fit(
-        stage, config, folder, seed=run.recipe.seed, stop=run.stop, tensorboard=run.tensorboard
-    )
+    finished = yield from fit(stage, config, folder, seed=run.recipe.seed, stop=run.stop, tensorboard=run.tensorboard)
     if not finished:
         raise Stopped
 
@@ -471,9 +484,7 @@ def _has_room(device: torch.device, size: int) -> bool:
 # --- the model
 
 
-def _export(
-    run: Run, autoencoder: Autoencoder, normaliser: Normaliser, denoiser: Denoiser, texts: TextStore
-) -> None:
+def _export(run: Run, autoencoder: Autoencoder, normaliser: Normaliser, denoiser: Denoiser, texts: TextStore) -> None:
     load_trained(denoiser, run.out / "diffusion")
     config = run.recipe.model
     record = _record(run, texts)

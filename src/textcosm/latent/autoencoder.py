@@ -1,0 +1,151 @@
+"""The autoencoder: L activations -> N latents -> L estimated activations -> tokens (METHOD section 2)."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from textcosm.errors import ConfigError
+from textcosm.latent.perceiver import Perceiver, feed_forward
+from textcosm.shapes import Activations, Latents, Logits, Mask
+
+FORMS = 6
+"""Classes of written form: three cases times with or without a space before (text/surface.py)."""
+
+MAX_LENGTH = 512
+
+
+@dataclass(frozen=True)
+class AutoencoderConfig:
+    """Sizes of the autoencoder; the defaults are the published ones."""
+
+    num_latents: int = 16
+    """N, the number of latent vectors of a text."""
+    latent_width: int = 0
+    """Width of a latent vector; 0 means the Perceiver's own width."""
+    max_length: int = 128
+    """L, the number of token positions, start and end tokens included."""
+    width: int = 0
+    """Width of the Perceiver's residual streams; 0 means the backbone's."""
+    compressor_depth: int = 12
+    decompressor_depth: int = 12
+    heads: int = 12
+    head_width: int = 64
+    ff_mult: int = 4
+    """Feed-forward width over the residual width."""
+    dropout: float = 0.1
+    init: Literal["published", "local"] = "published"
+    """How training starts: "published" as in the paper; "local" gives position codes the size of the activations
+    and starts as a local linear code read off the data (latent/initialise.py), which learns many times faster."""
+
+    def __post_init__(self) -> None:
+        for name in ("num_latents", "compressor_depth", "decompressor_depth", "heads", "head_width", "ff_mult"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"autoencoder.{name} is {getattr(self, name)}; give 1 or more")
+        for name in ("latent_width", "width"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"autoencoder.{name} is {getattr(self, name)}; give 0 (automatic) or more")
+        if not 4 <= self.max_length <= MAX_LENGTH:
+            raise ConfigError(f"autoencoder.max_length is {self.max_length}; give 4 to {MAX_LENGTH} tokens")
+        if self.num_latents > self.max_length:
+            raise ConfigError(
+                f"autoencoder.num_latents is {self.num_latents}, more than max_length {self.max_length}; lower it"
+            )
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"autoencoder.dropout is {self.dropout}; give 0 or more and less than 1")
+
+
+class Autoencoder(nn.Module):
+    """Compressor, decompressor and token head over a frozen backbone of width ``backbone_width``.
+
+    The statistics of the activations and the frozen [MASK] embedding are buffers: they travel with the weights.
+    """
+
+    activation_mean: Tensor
+    activation_std: Tensor
+    mask_embedding: Tensor
+    places: Tensor
+
+    def __init__(self, config: AutoencoderConfig, backbone_width: int, vocab_size: int):
+        super().__init__()
+        self.config = config
+        width = config.width or backbone_width
+        self.width = width
+        self.latent_width = config.latent_width or width
+        sizes = (width, config.heads, config.head_width, config.ff_mult * width, config.dropout)
+        length, slots = config.max_length, config.num_latents
+
+        self.register_buffer("activation_mean", torch.zeros(backbone_width))
+        self.register_buffer("activation_std", torch.ones(backbone_width))
+        self.register_buffer("mask_embedding", torch.zeros(backbone_width))
+
+        self.widen = _linear_where_needed(backbone_width, width)
+        self.token_positions = nn.Parameter(torch.randn(length, width) * width**-0.5)
+        self.slots = nn.Parameter(0.02 * torch.randn(slots, width))
+        self.slots_norm = nn.RMSNorm(width)
+        self.compressor = Perceiver(config.compressor_depth, *sizes)
+        self.to_latents = _linear_where_needed(width, self.latent_width)
+        self.latents_norm = nn.RMSNorm(self.latent_width)
+
+        self.from_latents = _linear_where_needed(self.latent_width, width)
+        self.register_buffer("places", slot_places(slots, length), persistent=False)
+        self.query_positions = nn.Parameter(torch.randn(length, width) * width**-0.5)
+        self.mask_projection = _linear_where_needed(backbone_width, width)
+        self.mask_feed_forward = feed_forward(width, config.ff_mult * width, config.dropout)
+        self.decompressor = Perceiver(config.decompressor_depth, *sizes)
+        self.narrow = _linear_where_needed(width, backbone_width)
+        self.token_head = nn.Linear(backbone_width, vocab_size, bias=False)
+        self.form_head = nn.Linear(backbone_width, FORMS)
+
+    def set_statistics(
+        self, mean: Float[Tensor, " width"], std: Float[Tensor, " width"], mask_embedding: Float[Tensor, " width"]
+    ) -> None:
+        """Store the activations' statistics over real tokens and the backbone's frozen [MASK] embedding."""
+        self.activation_mean.copy_(mean)
+        self.activation_std.copy_(std)
+        self.mask_embedding.copy_(mask_embedding)
+
+    def standardise(self, activations: Activations) -> Activations:
+        """``(h - mean) / std`` per feature: the compressor's input and the alignment loss's target."""
+        return (activations - self.activation_mean) / self.activation_std
+
+    def compress(self, activations: Activations, mask: Mask) -> Latents:
+        """Standardised activations to raw (not yet normalised) latents; padding is not seen."""
+        length = activations.shape[1]
+        if length > self.config.max_length:
+            raise ConfigError(
+                f"a text has {length} tokens, the autoencoder takes {self.config.max_length}; cut the text or train "
+                "with a larger autoencoder.max_length"
+            )
+        tokens = self.widen(activations) + self.token_positions[:length]
+        slots = self.slots_norm(self.slots).expand(len(tokens), -1, -1)
+        return self.latents_norm(self.to_latents(self.compressor(slots, tokens, mask)))
+
+    def decompress(self, latents: Latents, length: int | None = None) -> Activations:
+        """Raw latents to estimates of the standardised activations at positions ``0 .. length - 1``.
+
+        ``length`` defaults to all L positions, as in the paper; positions attend to one another, so a shorter run is
+        an approximation that training covers by drawing lengths.
+        """
+        queries = self.mask_feed_forward(self.mask_projection(self.mask_embedding)) + self.query_positions[:length]
+        context = self.from_latents(latents) + self.query_positions[self.places]
+        return self.narrow(self.decompressor(queries.expand(len(latents), -1, -1), context))
+
+    def token_logits(self, hidden: Activations) -> Logits:
+        """Scores of every vocabulary token at every position."""
+        return self.token_head(hidden)
+
+    def form_logits(self, hidden: Activations) -> Float[Tensor, "batch length forms"]:
+        """Scores of the written forms (case, space before) at every position."""
+        return self.form_head(hidden)
+
+
+def slot_places(slots: int, length: int) -> Int[Tensor, " slots"]:
+    """The position at the middle of each slot's share of the text, whose entry of the position table it gets."""
+    return ((torch.arange(slots) + 0.5) * length / slots).long()
+
+
+def _linear_where_needed(inputs: int, outputs: int) -> nn.Module:
+    return nn.Identity() if inputs == outputs else nn.Linear(inputs, outputs, bias=False)

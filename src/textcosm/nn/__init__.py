@@ -1,0 +1,1 @@
+"""Network parts that two rooms or more share."""

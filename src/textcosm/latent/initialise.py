@@ -128,7 +128,7 @@ def _route(stack: Perceiver, basis: Float[Tensor, "width head"], offsets: Int[Te
             _values(layer.self_key_value).zero_()
         else:
             nn.init.normal_(layer.out.weight, std=0.2 * layer.out.in_features**-0.5)
-        nn.init.normal_(layer.feed_forward[-1].weight, std=0.2 * layer.feed_forward[-1].in_features**-0.5)
+        nn.init.normal_(layer.feed_forward[-1].weight, std=0.2 * layer.feed_forward[-1].in_features ** -0.5)
 
 
 def _keys(projection: nn.Linear) -> Tensor:

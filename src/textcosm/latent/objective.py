@@ -103,9 +103,7 @@ def _token_loss(
         absent = torch.ones(vocab_size, dtype=torch.bool, device=hidden.device)
         absent[positives] = False
         others = absent.nonzero()[:, 0]
-        picks = torch.randint(
-            len(others), (objective.head_negatives,), generator=generator, device=hidden.device
-        )
+        picks = torch.randint(len(others), (objective.head_negatives,), generator=generator, device=hidden.device)
         logits = F.linear(hidden, weight[torch.cat([positives, others[picks]])]).float()
         correction = torch.zeros(logits.shape[1], device=hidden.device)
         correction[len(positives) :] = torch.tensor(len(others) / objective.head_negatives).log()

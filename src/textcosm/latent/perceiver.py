@@ -57,9 +57,7 @@ class Perceiver(nn.Module):
 
     def __init__(self, depth: int, width: int, heads: int, head_width: int, ff_width: int, dropout: float):
         super().__init__()
-        self.layers = nn.ModuleList(
-            [PerceiverLayer(width, heads, head_width, ff_width, dropout) for _ in range(depth)]
-        )
+        self.layers = nn.ModuleList([PerceiverLayer(width, heads, head_width, ff_width, dropout) for _ in range(depth)])
 
     def forward(
         self,

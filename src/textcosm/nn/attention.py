@@ -18,9 +18,7 @@ def attend(
     return merge_heads(F.scaled_dot_product_attention(q, k, v, attn_mask=seen))
 
 
-def split_heads(
-    x: Float[Tensor, "batch length inner"], heads: int
-) -> Float[Tensor, "batch heads length head"]:
+def split_heads(x: Float[Tensor, "batch length inner"], heads: int) -> Float[Tensor, "batch heads length head"]:
     """``(batch, length, heads * head) -> (batch, heads, length, head)``."""
     return x.unflatten(-1, (heads, -1)).transpose(1, 2)
 

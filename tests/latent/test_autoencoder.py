@@ -1,0 +1,79 @@
+"""The autoencoder's sizes, its statistics, and what it refuses."""
+
+import pytest
+import torch
+
+from textcosm.errors import ConfigError
+from textcosm.latent.autoencoder import Autoencoder, AutoencoderConfig, slot_places
+
+SMALL = dict(compressor_depth=1, decompressor_depth=1, heads=2, head_width=8, ff_mult=2, dropout=0.0)
+
+
+@pytest.mark.parametrize("slots, length", [(1, 4), (8, 24), (24, 24), (16, 512)])
+@pytest.mark.parametrize("width, latent_width", [(0, 0), (0, 12), (24, 0), (24, 40)])
+def test_any_number_and_width_of_latents_and_any_length(slots, length, width, latent_width):
+    config = AutoencoderConfig(num_latents=slots, max_length=length, width=width, latent_width=latent_width, **SMALL)
+    model = Autoencoder(config, 16, 50)
+    latents = model.compress(torch.randn(2, length, 16), torch.ones(2, length, dtype=torch.bool))
+    assert latents.shape == (2, slots, latent_width or width or 16)
+    hidden = model.decompress(latents)
+    assert hidden.shape == (2, length, 16)
+    assert model.token_logits(hidden).shape == (2, length, 50)
+    assert model.form_logits(hidden).shape == (2, length, 6)
+
+
+def test_padding_does_not_reach_the_latents():
+    model = Autoencoder(AutoencoderConfig(num_latents=4, max_length=12, **SMALL), 16, 50)
+    activations, mask = torch.randn(1, 12, 16), torch.arange(12)[None] < 7
+    changed = torch.where(mask[..., None], activations, torch.full_like(activations, 5.0))
+    torch.testing.assert_close(model.compress(activations, mask), model.compress(changed, mask))
+    short = model.compress(activations[:, :7], mask[:, :7])
+    torch.testing.assert_close(model.compress(activations, mask), short)
+
+
+def test_statistics_standardise_and_travel_with_the_weights():
+    config = AutoencoderConfig(num_latents=4, max_length=12, **SMALL)
+    model = Autoencoder(config, 16, 50)
+    activations = 3 + 2 * torch.randn(64, 12, 16)
+    model.set_statistics(activations.mean((0, 1)), activations.std((0, 1)), torch.ones(16))
+    standard = model.standardise(activations)
+    torch.testing.assert_close(standard.mean((0, 1)), torch.zeros(16), atol=1e-4, rtol=0)
+    torch.testing.assert_close(standard.std((0, 1)), torch.ones(16), atol=1e-4, rtol=0)
+    other = Autoencoder(config, 16, 50)
+    other.load_state_dict(model.state_dict())
+    torch.testing.assert_close(other.standardise(activations), standard)
+
+
+def test_latents_are_normed_and_the_published_size_is_the_default():
+    model = Autoencoder(AutoencoderConfig(num_latents=4, max_length=12, **SMALL), 16, 50)
+    latents = model.compress(torch.randn(3, 9, 16), torch.ones(3, 9, dtype=torch.bool))
+    torch.testing.assert_close(latents.square().mean(-1), torch.ones(3, 4), atol=1e-3, rtol=0)
+    published = AutoencoderConfig()
+    assert (published.num_latents, published.max_length, published.heads * published.head_width) == (16, 128, 768)
+    assert (published.compressor_depth, published.decompressor_depth, published.dropout) == (12, 12, 0.1)
+
+
+def test_slots_lie_evenly_along_the_text():
+    assert slot_places(4, 20).tolist() == [2, 7, 12, 17]
+    assert slot_places(5, 5).tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    "setting, part",
+    [
+        (dict(num_latents=0), "num_latents is 0"),
+        (dict(max_length=513), "max_length is 513; give 4 to 512"),
+        (dict(num_latents=40, max_length=20), "num_latents is 40, more than max_length 20"),
+        (dict(dropout=1.0), "dropout is 1.0"),
+        (dict(latent_width=-1), "latent_width is -1"),
+    ],
+)
+def test_bad_sizes_are_named(setting, part):
+    with pytest.raises(ConfigError, match=part):
+        AutoencoderConfig(**setting)
+
+
+def test_a_text_beyond_the_length_is_refused():
+    model = Autoencoder(AutoencoderConfig(num_latents=4, max_length=12, **SMALL), 16, 50)
+    with pytest.raises(ConfigError, match="has 13 tokens, the autoencoder takes 12"):
+        model.compress(torch.randn(1, 13, 16), torch.ones(1, 13, dtype=torch.bool))

@@ -12,10 +12,11 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import torch
@@ -30,6 +31,7 @@ from textcosm.text.tokenizer import TokenBatch
 
 META = "meta.json"
 ROWS = "rows.bin"
+TEXT_FILES = ("lengths.bin", "tokens.bin", "forms.bin")
 TOKENISE_AT_ONCE = 1024
 """Texts per call of the tokenizer."""
 LARGEST = 65504.0
@@ -114,13 +116,14 @@ def write_texts(
     draft = _new_draft(directory)
     try:
         counts, cut = [], 0
-        with _TextFiles(draft) as files:
+        with ExitStack() as stack:
+            files = [stack.enter_context((draft / name).open("wb")) for name in TEXT_FILES]
             for corpus in corpora:
                 counts.append(0)
                 texts = iter(corpus)
                 while part := list(islice(texts, TOKENISE_AT_ONCE)):
                     found = backbone.tokenize(part, max_length)
-                    files.append(found)
+                    _append(files, found)
                     counts[-1] += len(part)
                     cut += found.cut
                     yield sum(counts)
@@ -132,25 +135,10 @@ def write_texts(
         shutil.rmtree(draft, ignore_errors=True)
 
 
-class _TextFiles:
-    """The three growing files of a text store."""
-
-    def __init__(self, draft: Path):
-        self.lengths, self.tokens, self.forms = (
-            (draft / f"{name}.bin").open("wb") for name in ("lengths", "tokens", "forms")
-        )
-
-    def append(self, batch: TokenBatch) -> None:
-        self.lengths.write(batch.mask.sum(1).int().numpy().tobytes())
-        self.tokens.write(batch.tokens[batch.mask].int().numpy().tobytes())
-        self.forms.write(batch.forms[batch.mask].to(torch.uint8).numpy().tobytes())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for file in (self.lengths, self.tokens, self.forms):
-            file.close()
+def _append(files: Sequence[BinaryIO], batch: TokenBatch) -> None:
+    values = batch.mask.sum(1).int(), batch.tokens[batch.mask].int(), batch.forms[batch.mask].to(torch.uint8)
+    for file, array in zip(files, values, strict=True):
+        file.write(array.numpy().tobytes())
 
 
 def write_rows(

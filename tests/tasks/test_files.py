@@ -201,6 +201,13 @@ def test_a_record_without_the_field_or_with_another_kind_in_it(tmp_path):
     assert "line 2: its field 'text' holds int" in refused(jsonl(tmp_path, {"text": "x"}, {"text": 1}))
 
 
+def test_half_a_character(tmp_path):
+    assert "line 2: its field 'text' holds half a character" in refused(
+        jsonl(tmp_path, {"text": "x"}, {"text": "\ud83d"})
+    )
+    assert list(read_texts(jsonl(tmp_path, {"text": "\U0001f600"}))) == ["\U0001f600"]
+
+
 def test_a_null_is_a_blank_text(tmp_path):
     assert list(read_texts(jsonl(tmp_path, {"text": "x"}, {"text": None}, {"text": "y"}))) == ["x", "y"]
 

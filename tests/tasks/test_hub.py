@@ -52,7 +52,7 @@ def test_blank_texts_are_left_out(hub):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (ConnectionError("no route\nto host"), r"hf:x cannot be opened \(no route\); check the name and the network"),
+        (ConnectionError("no route\nto host"), r"hf:x cannot be read \(no route\); check the name and the network"),
         ([], "hf:x holds no text"),
         (ROWS, "hf:x has no field 'text'; it has: id, story"),
     ],
@@ -62,6 +62,18 @@ def test_what_cannot_be_read_is_refused_in_one_line(hub, rows, message):
     with pytest.raises(DataError, match=message) as caught:
         list(HubTask("x", "text").examples("train"))
     assert "\n" not in str(caught.value)
+
+
+def test_a_network_that_fails_half_way_is_told_in_one_line(hub):
+    def rows():
+        yield {"text": "a"}
+        raise ConnectionError("reset")
+
+    hub.rows = rows()
+    texts = HubTask("x", valid_fraction=0).examples("train")
+    assert next(texts).text == "a"
+    with pytest.raises(DataError, match=r"cannot be read \(reset\)"):
+        next(texts)
 
 
 def test_without_the_library_the_message_says_what_to_install(monkeypatch):

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from textcosm.errors import BackboneError, ConfigError
+from textcosm.errors import BackboneError, ConfigError, DataError
 from textcosm.text.tiny import TinyBackbone
 from textcosm.text.tokenizer import Tokenizer
 
@@ -78,6 +78,11 @@ def test_no_texts_make_an_empty_batch(tokenizer):
 def test_a_limit_without_room_for_text_is_refused(tokenizer):
     with pytest.raises(ConfigError, match="max_length is 2; give 3 or more"):
         tokenizer.tokenize(TEXTS, 2)
+
+
+def test_half_a_character_is_refused(tokenizer):
+    with pytest.raises(DataError, match="half a character"):
+        tokenizer.tokenize(["fine", "a \ud800 b"], 9)
 
 
 def test_json_holds_everything(tokenizer):

@@ -123,6 +123,12 @@ def _record(line: str, where: str) -> dict:
 def _text_in(record: dict, field: str, where: str) -> str:
     value = record.get(field)
     if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(
+                f"{where}: its field {field!r} holds half a character (a lone surrogate); mend it"
+            ) from error
         return value
     if value is None and field in record:
         return ""

@@ -33,24 +33,27 @@ class HubTask:
         """The texts of "train" or "valid" in the order of the dataset.
 
         Raises:
-            DataError: the dataset cannot be opened, or has no such field.
+            DataError: the dataset cannot be read, or has no such field.
         """
         return examples_of(self._texts(), split, self.valid_fraction)
 
     def _texts(self) -> Iterator[str]:
-        import datasets
-
         where = f"{PREFIX}{self.name}"
-        path, _, config = self.name.partition(":")
-        try:
-            rows = iter(datasets.load_dataset(path, config or None, split="train", streaming=True))
-            first = next(rows, None)
-        except Exception as error:  # the library lets through whatever its readers and its network layer raise
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise DataError(f"{where} cannot be opened ({reason}); check the name and the network") from error
+        rows = self._rows(where)
+        first = next(rows, None)
         if first is None:
             raise DataError(f"{where} holds no text; give a dataset with at least one")
         chosen = choose_field({key: isinstance(value, str) for key, value in first.items()}, self.field, where)
         for row in itertools.chain([first], rows):
             if isinstance(row[chosen], str) and row[chosen].strip():
                 yield row[chosen]
+
+    def _rows(self, where: str) -> Iterator[dict]:
+        import datasets
+
+        path, _, config = self.name.partition(":")
+        try:
+            yield from datasets.load_dataset(path, config or None, split="train", streaming=True)
+        except Exception as error:  # the library lets through whatever its readers and its network layer raise
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise DataError(f"{where} cannot be read ({reason}); check the name and the network") from error

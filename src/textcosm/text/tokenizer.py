@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from textcosm.errors import BackboneError, ConfigError
+from textcosm.errors import BackboneError, ConfigError, DataError
 from textcosm.shapes import Forms, Mask, Tokens
 from textcosm.text.surface import Surface
 
@@ -86,10 +86,14 @@ class Tokenizer:
 
         Raises:
             ConfigError: ``max_length`` has no place for a token between start and end.
+            DataError: a text is not a string, or holds half a character (a lone surrogate).
         """
         if max_length < SHORTEST:
             raise ConfigError(f"max_length is {max_length}; give {SHORTEST} or more (start, text, end)")
-        encodings = self._backend.encode_batch(list(texts), add_special_tokens=False)
+        try:
+            encodings = self._backend.encode_batch(list(texts), add_special_tokens=False)
+        except TypeError as error:
+            raise DataError("a text is no string, or holds half a character (a lone surrogate); mend it") from error
         room = max_length - 2
         rows = [self._row(text, encoding, room) for text, encoding in zip(texts, encodings, strict=True)]
         mask = _mask_of([len(tokens) for tokens, _ in rows])

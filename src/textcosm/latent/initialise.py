@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from textcosm.errors import ConfigError
 from textcosm.latent.autoencoder import Autoencoder
-from textcosm.latent.perceiver import Perceiver, PerceiverLayer
+from textcosm.latent.perceiver import Perceiver
 
 SHARPNESS = 2.0
 """Gain of the per-head query norm: how strictly a head keeps to its offset at the start."""

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from textcosm import checkpoint
-from textcosm.checkpoint import load_into, load_states, quantise, read_index, save_states
+from textcosm.checkpoint import WithoutInitialisation, load_into, load_states, quantise, read_index, save_states
 from textcosm.errors import CheckpointError, ConfigError
 
 
@@ -236,6 +236,20 @@ def test_index_that_is_not_json(tmp_path):
 def test_load_into_is_strict(state, expected):
     with pytest.raises(CheckpointError, match=expected):
         load_into(nn.Linear(3, 2), state, "part")
+
+
+def test_modules_to_be_filled_draw_no_random_numbers():
+    before = torch.get_rng_state()
+    with WithoutInitialisation():
+        module = nn.Sequential(nn.Linear(3, 2), nn.LayerNorm(2), nn.Embedding(4, 2))
+    wanted = {name: torch.full_like(tensor, 0.5) for name, tensor in module.state_dict().items()}
+    load_into(module, wanted, "part")
+    assert all((tensor == 0.5).all() for tensor in module.state_dict().values())
+    nn.Linear(1, 1)
+    after = torch.get_rng_state()
+    torch.set_rng_state(before)
+    nn.Linear(1, 1)
+    assert torch.equal(torch.get_rng_state(), after)
 
 
 def test_load_into_fills_the_module():

@@ -322,7 +322,8 @@ def test_full_disk_while_the_model_is_saved(run, stories, tmp_path, monkeypatch)
     code, out, err = run("train", stories, "--out", str(tmp_path / "run"), *QUICK)
     assert (code, out) == (2, "")
     assert "model was not saved: No space left on device" in err.splitlines()[-1]
-    assert sorted(os.listdir(tmp_path / "run")) == ["autoencoder", "cache", "diffusion"]
+    left = os.listdir(tmp_path / "run")
+    assert "diffusion" in left and not [name for name in left if "model" in name], "no model, whole or in part"
 
 
 def test_a_run_that_is_stopped_says_how_to_go_on(run, stories, tmp_path):

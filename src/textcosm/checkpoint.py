@@ -23,6 +23,7 @@ from typing import IO, Any, cast
 import torch
 from jaxtyping import Float, Int8
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from textcosm.errors import CheckpointError, ConfigError
 
@@ -104,6 +105,16 @@ def read_index(directory: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"{folder / INDEX} cannot be read: {error.strerror}") from error
     _check_index(index, folder)
     return index
+
+
+class WithoutInitialisation(TorchFunctionMode):
+    """Modules made inside start with any weights: those that :func:`load_into` fills need none drawn, which is slow."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
 
 
 def load_into(module: nn.Module, state: State, where: str) -> None:

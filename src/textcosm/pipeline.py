@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from textcosm.checkpoint import Checkpoint, load_into, load_states, save_states
+from textcosm.checkpoint import Checkpoint, WithoutInitialisation, load_into, load_states, save_states
 from textcosm.config import Config
 from textcosm.diffusion.denoiser import Denoiser
 from textcosm.diffusion.process import Point
@@ -97,11 +97,12 @@ class TextDiffusion:
             raise CheckpointError(
                 f"{where} is not a whole model ({error}); save it again with this textcosm"
             ) from error
-        modules = (
-            Autoencoder(config.autoencoder, width, vocabulary),
-            Normaliser(slots, latent_width),
-            Denoiser(config.denoiser, latent_width, width),
-        )
+        with WithoutInitialisation():
+            modules = (
+                Autoencoder(config.autoencoder, width, vocabulary),
+                Normaliser(slots, latent_width),
+                Denoiser(config.denoiser, latent_width, width),
+            )
         for module, state in zip(modules, states, strict=True):
             load_into(module, state, f"{where} ({type(module).__name__.lower()})")
         return cls(config, *modules, tokenizer, fingerprint, meta.get("record", {}))

@@ -44,12 +44,14 @@ def diffusion_loss(
     Randomness comes from ``generator`` (on any device) alone, but for dropout.
     """
     n, device = latents.shape[0], latents.device
-    uniform = torch.rand(n + 1, generator=generator, device=generator.device).to(device)
-    time = config.min_time + (1 - config.min_time) * uniform[:n]
+    uniform = torch.rand(2, generator=generator, device=generator.device).to(device)
+    # Uniform for each sample, and evenly spread over the batch: the loss varies less from batch to batch.
+    strata = torch.randperm(n, generator=generator, device=generator.device).to(device)
+    time = config.min_time + (1 - config.min_time) * (strata + uniform[0]) / n
     noise = torch.randn(latents.shape, generator=generator, device=generator.device).to(latents)
     noisy = _scale(schedule.alpha(time), latents) + _scale(schedule.sigma(time), noise)
     # The expected share of the rows, not a coin per batch: each step then costs the same, and varies less.
-    guessed = int(config.self_condition_probability * n + uniform[n].item())
+    guessed = int(config.self_condition_probability * n + uniform[1].item())
     guess = _first_guess(denoiser, noisy, time, guessed, memory)
     clean = denoiser(noisy, time, guess, memory)
     return F.mse_loss(clean.float(), latents.float())

@@ -99,7 +99,7 @@ _STORIES_CPU = Recipe(
         valid_every=200,
     ),
     diffusion_training=FitConfig(
-        steps=2500, batch_size=64, learning_rate=1e-3, final_learning_rate=2e-5, warmup=100, weight_decay=0.01,
+        steps=3400, batch_size=64, learning_rate=1e-3, final_learning_rate=2e-5, warmup=100, weight_decay=0.01,
         clip=1.0, ema=0.997, log_every=20, valid_every=250,
     ),
 )  # fmt: skip

@@ -57,17 +57,32 @@ def toy_stage():
     return ToyStage
 
 
-@pytest.fixture
-def corpus(tmp_path):
+def write_corpus(folder):
     """A file of 80 short texts of several lengths."""
     names, verbs, things = ("Ann", "Tom", "Sue"), ("sees", "likes", "finds"), ("a red cat", "the old dog", "a big tree")
     lines = [f"{names[i % 3]} {verbs[i // 3 % 3]} {things[i // 9 % 3]}{' and runs' * (i % 4)} {i}." for i in range(80)]
-    path = tmp_path / "stories.txt"
+    path = folder / "stories.txt"
     path.write_text("\n".join(lines), encoding="utf-8")
     return path
 
 
 @pytest.fixture
+def corpus(tmp_path):
+    return write_corpus(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def finished_run(recipe, tmp_path_factory):
+    """One whole run of the recipe on the corpus: its folder and its reports; tests take copies."""
+    from textcosm.training.train import train
+
+    folder, reports = tmp_path_factory.mktemp("finished"), []
+    result = train(recipe, write_corpus(folder), folder / "run", report=reports.append, device="cpu")
+    assert result.finished and result.model == folder / "run" / "model"
+    return folder / "run", reports
+
+
+@pytest.fixture(scope="session")
 def recipe():
     """Six steps of each stage."""
     fit = FitConfig(

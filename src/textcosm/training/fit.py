@@ -94,7 +94,10 @@ class FitConfig:
 
 @dataclass(frozen=True)
 class StepReport:
-    """Where a stage stands; ``metrics`` are means since the last report, validation's as ``valid_...``."""
+    """Where a stage stands; ``metrics`` are means since the last report, validation's as ``valid_...``.
+
+    While a cache is made, ``step`` counts texts; ``steps`` is 0 where their number is not known yet.
+    """
 
     step: int
     steps: int

@@ -338,14 +338,14 @@ def _encoded(run: Run, texts: TextStore, chosen: Tensor) -> tuple[TextBatch, Ten
 def _trained_autoencoder(run: Run) -> Autoencoder:
     """The autoencoder of this run, or of the run or model that the recipe takes it from."""
     autoencoder = _new_autoencoder(run)
-    source = run.recipe.init_autoencoder
+    source = None if run.recipe.init_autoencoder is None else Path(run.recipe.init_autoencoder).expanduser()
     if source is None:
         folder = run.out / "autoencoder"
         if (folder / STATE_FILE).exists():
             _claim(folder, _autoencoder_settings(run))
         load_trained(autoencoder, folder)
-    elif (Path(source) / "autoencoder" / STATE_FILE).exists():
-        folder = Path(source) / "autoencoder"
+    elif (source / "autoencoder" / STATE_FILE).exists():
+        folder = source / "autoencoder"
         _check_backbone(run, json.loads((folder / "settings.json").read_text())["texts"]["backbone"], source)
         load_trained(autoencoder, folder)
     else:
@@ -359,7 +359,7 @@ def _trained_autoencoder(run: Run) -> Autoencoder:
     return autoencoder.to(run.device).eval().requires_grad_(False)
 
 
-def _check_backbone(run: Run, fingerprint: str, source: str) -> None:
+def _check_backbone(run: Run, fingerprint: str, source: Path) -> None:
     if fingerprint != run.backbone.fingerprint:
         raise BackboneError(
             f"the autoencoder of {source} reads an encoder {fingerprint}, this recipe's is {run.backbone.fingerprint}; "

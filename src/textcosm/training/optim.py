@@ -87,28 +87,28 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: Any = None) -> None:
         """One update of every matrix that has a gradient."""
         for group in self.param_groups:
-            by_shape: dict[torch.Size, list[nn.Parameter]] = {}
+            by_shape: dict[torch.Size, list[tuple[nn.Parameter, Tensor]]] = {}
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    by_shape.setdefault(parameter.shape, []).append(parameter)
-            for parameters in by_shape.values():
-                self._update(parameters, group["lr"], group["weight_decay"], group["momentum"])
+                    ahead = self._look_ahead(parameter, parameter.grad, group["momentum"])
+                    by_shape.setdefault(parameter.shape, []).append((parameter, ahead))
+            for pairs in by_shape.values():
+                self._move(pairs, group["lr"], group["weight_decay"])
 
-    def _update(self, parameters: list[nn.Parameter], lr: float, weight_decay: float, momentum: float) -> None:
-        ahead = torch.stack([self._look_ahead(p, momentum) for p in parameters])
-        rows, columns = parameters[0].shape
-        rate = lr * max(1.0, rows / columns) ** 0.5  # keeps the size of outputs, not of weights, comparable
-        for parameter, direction in zip(parameters, orthogonalise(ahead), strict=True):
-            parameter.mul_(1 - lr * weight_decay).add_(direction, alpha=-rate)
-
-    def _look_ahead(self, parameter: nn.Parameter, momentum: float) -> Tensor:
+    def _look_ahead(self, parameter: nn.Parameter, gradient: Tensor, momentum: float) -> Tensor:
         """Nesterov's: the gradient, leaning towards its running mean, which takes it in first."""
-        assert parameter.grad is not None  # step() chose those that have one
         state = self.state[parameter]
         if "momentum" not in state:
             state["momentum"] = torch.zeros_like(parameter)
-        running = state["momentum"].lerp_(parameter.grad, 1 - momentum)
-        return parameter.grad.lerp(running, momentum)
+        running = state["momentum"].lerp_(gradient, 1 - momentum)
+        return gradient.lerp(running, momentum)
+
+    def _move(self, pairs: list[tuple[nn.Parameter, Tensor]], lr: float, weight_decay: float) -> None:
+        directions = orthogonalise(torch.stack([ahead for _, ahead in pairs]))
+        rows, columns = directions.shape[1:]
+        rate = lr * max(1.0, rows / columns) ** 0.5  # keeps the size of outputs, not of weights, comparable
+        for (parameter, _), direction in zip(pairs, directions, strict=True):
+            parameter.mul_(1 - lr * weight_decay).add_(direction, alpha=-rate)
 
 
 def orthogonalise(

@@ -1,0 +1,191 @@
+"""The corpus of a run: texts to tokens, to activations, to latents, each made once and kept."""
+
+import hashlib
+import time
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from textcosm.errors import DataError
+from textcosm.latent.autoencoder import Autoencoder
+from textcosm.latent.normaliser import Normaliser
+from textcosm.tasks import open_task
+from textcosm.tasks.task import SPLITS
+from textcosm.training.cache import TextBatch, TextStore, is_made, open_rows, write_rows, write_texts
+from textcosm.training.fit import StepReport
+from textcosm.training.recipe import Recipe
+from textcosm.training.run import Run, has_room
+from textcosm.training.stages import activations_of
+from textcosm.training.state import read_tensors, write_tensors
+
+VALID_TEXTS = 512
+"""Held-out texts that a validation measures, at most."""
+ENCODE_AT_ONCE = 64
+"""Texts per call of the frozen encoder."""
+
+
+@dataclass(frozen=True)
+class LatentStore:
+    """Raw latents ``(texts, slots, width)`` of the main corpus, and the statistics of the training ones."""
+
+    normaliser: Normaliser
+    train: Tensor
+    valid: Tensor
+
+
+def make_texts(run: Run) -> Generator[StepReport, None, tuple[TextStore, TextStore]]:
+    """The tokens of the training and validation texts, with their activations where they are cached."""
+    stores = []
+    for split in SPLITS:
+        folder, settings = run.cache / f"{split}-texts", text_settings(run, split)
+        if not is_made(folder, settings):
+            counts = write_texts(
+                folder, _corpora(run, split), run.backbone, run.recipe.model.autoencoder.max_length, settings, run.stop
+            )
+            yield from _progress(f"tokenise {split}", 0, counts)
+        activations = run.cache / f"{split}-activations"
+        stores.append(TextStore(folder, activations if is_made(activations, settings) else None))
+    if stores[0].main == 0:
+        raise DataError(f"{run.data} gave no texts for training; give more texts or a smaller valid_fraction")
+    return stores[0], stores[1]
+
+
+def _corpora(run: Run, split: str) -> list[Iterator[str]]:
+    recipe = run.recipe
+    main = _read(run.data, recipe, split)
+    if split == "valid":
+        return [islice(main, VALID_TEXTS)]
+    if not recipe.autoencoder_data:
+        return [main]
+    return [main, _read(recipe.autoencoder_data, recipe, split)]
+
+
+def _read(data: str, recipe: Recipe, split: str) -> Iterator[str]:
+    return (example.text for example in open_task(data, recipe.data).examples(split))
+
+
+def text_settings(run: Run, split: str) -> dict[str, Any]:
+    """All that the tokens and activations of a split depend on."""
+    recipe = run.recipe
+    return {
+        "split": split,
+        "data": _data_identity(run.data),
+        "autoencoder_data": _data_identity(recipe.autoencoder_data) if recipe.autoencoder_data else None,
+        "data_config": asdict(recipe.data),
+        "max_length": recipe.model.autoencoder.max_length,
+        "backbone": run.backbone.fingerprint,
+    }
+
+
+def _data_identity(data: str) -> str:
+    """A file is its content, whatever its place; anything else is its name."""
+    path = Path(data).expanduser()
+    if not path.is_file():
+        return data
+    with path.open("rb") as file:
+        return f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"
+
+
+def cache_activations(run: Run, store: TextStore, name: str) -> Iterator[StepReport]:
+    """Encode the texts of ``store`` once, and let it read their activations from there."""
+    folder = run.cache / f"{name}-activations"
+    settings = text_settings(run, name)
+    if not is_made(folder, settings):
+        parts = _parts(store.lengths)
+
+        def rows_of(indices: Tensor) -> tuple[Tensor, Tensor]:
+            places, mask = store.positions(indices)
+            batch = store.batch(indices, run.device)
+            return places[mask], run.backbone.encode(batch.tokens, batch.mask)[batch.mask]
+
+        shape = (len(store.tokens), run.backbone.width)
+        done = write_rows(folder, shape, parts, rows_of, settings, run.stop)
+        yield from _progress(f"encode {name}", len(store), (n * ENCODE_AT_ONCE for n in done))
+    store.activations = open_rows(folder)
+
+
+def _parts(lengths: Tensor) -> list[Tensor]:
+    """The texts in parts of about one length, always the same ones."""
+    return list(lengths.argsort(stable=True).split(ENCODE_AT_ONCE)) if len(lengths) else []
+
+
+def _progress(stage: str, total: int, counts: Iterator[int]) -> Iterator[StepReport]:
+    """Reports of how many texts are done, one a second and a last one; ``total`` 0 means unknown."""
+    start = shown = time.monotonic()
+    first = count = None
+    for count in counts:
+        count = min(count, total or count)
+        first = count if first is None else first
+        now = time.monotonic()
+        if now - shown > 1:
+            shown = now
+            speed = (count - first) / (now - start)
+            left = (total - count) / speed if total and speed else 0.0
+            yield StepReport(count, total, stage, {}, speed, left)
+    if count is not None:
+        speed = count / max(1e-9, time.monotonic() - start)
+        yield StepReport(total or count, total or count, stage, {}, speed, 0.0)
+
+
+def encoded(run: Run, texts: TextStore, chosen: Tensor) -> tuple[TextBatch, Tensor]:
+    """A large batch on the CPU with its activations, encoded by parts if they are not cached."""
+    batch = texts.batch(chosen, torch.device("cpu"))
+    if batch.activations is not None:
+        return batch, batch.activations
+    parts = zip(batch.tokens.split(ENCODE_AT_ONCE), batch.mask.split(ENCODE_AT_ONCE), strict=True)
+    return batch, torch.cat([run.backbone.encode(tokens, mask).cpu() for tokens, mask in parts])
+
+
+# --- latents
+
+
+def make_latents(
+    run: Run, autoencoder: Autoencoder, train_texts: TextStore, valid_texts: TextStore
+) -> Generator[StepReport, None, LatentStore]:
+    """Latents are kept raw, and normalised as they are read: their statistics are known only at the end."""
+    digest = _digest(autoencoder)
+    folders = [run.out / "latents" / split for split in SPLITS]
+    for folder, store, split in zip(folders, (train_texts, valid_texts), SPLITS, strict=True):
+        settings = {"texts": text_settings(run, split), "autoencoder": digest}
+        if not is_made(folder, settings):
+            yield from _encode_latents(run, autoencoder, store, folder, settings, split)
+    raw, valid = (_on_device(open_rows(folder), run.device) for folder in folders)
+    normaliser = Normaliser(raw.shape[1], raw.shape[2])
+    statistics = folders[0] / "statistics.safetensors"
+    if not statistics.exists():
+        normaliser.fit(part.float() for part in raw.split(1024))
+        write_tensors(statistics, normaliser.state_dict(), {})
+    normaliser.load_state_dict(read_tensors(statistics)[0])
+    return LatentStore(normaliser.to(run.device), raw, valid)
+
+
+def _encode_latents(
+    run: Run, autoencoder: Autoencoder, store: TextStore, folder: Path, settings: Mapping[str, Any], split: str
+) -> Iterator[StepReport]:
+    parts = _parts(store.lengths[: store.main])
+
+    @torch.no_grad()
+    def rows_of(indices: Tensor) -> tuple[Tensor, Tensor]:
+        batch = store.batch(indices, run.device)
+        hidden = autoencoder.standardise(activations_of(batch, run.backbone))
+        return indices, autoencoder.compress(hidden, batch.mask)
+
+    shape = (store.main, run.recipe.model.autoencoder.num_latents, autoencoder.latent_width)
+    done = write_rows(folder, shape, parts, rows_of, settings, run.stop)
+    yield from _progress(f"compress {split}", store.main, (n * ENCODE_AT_ONCE for n in done))
+
+
+def _digest(module: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in module.state_dict().items():
+        digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _on_device(rows: Tensor, device: torch.device) -> Tensor:
+    return rows.to(device) if has_room(device, rows.nbytes) else rows

@@ -1,0 +1,58 @@
+"""What a run leaves behind: the model, with the record of how it was made."""
+
+import platform
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import textcosm
+from textcosm.diffusion.denoiser import Denoiser
+from textcosm.latent.autoencoder import Autoencoder
+from textcosm.latent.normaliser import Normaliser
+from textcosm.pipeline import TextDiffusion
+from textcosm.training.cache import TextStore
+from textcosm.training.journal import read_journal
+from textcosm.training.run import Run
+from textcosm.training.state import STATE_FILE, load_trained, read_header
+
+
+def export_model(
+    run: Run, autoencoder: Autoencoder, normaliser: Normaliser, denoiser: Denoiser, texts: TextStore
+) -> None:
+    """Write ``OUT/model`` with the denoiser as far as it is trained; an earlier one is replaced."""
+    load_trained(denoiser, run.out / "diffusion")
+    config = run.recipe.model
+    record = _record(run, texts)
+    modules = (autoencoder, normaliser, denoiser)
+    model = TextDiffusion(config, *modules, run.backbone.tokenizer, run.backbone.fingerprint, record)
+    model.save(run.out / "model")
+
+
+def _record(run: Run, texts: TextStore) -> dict[str, Any]:
+    """What made this model, for its card: nothing of this machine but what computed."""
+    recipe = asdict(run.recipe)
+    recipe.pop("model")
+    for name in ("init_autoencoder", "autoencoder_data"):
+        recipe[name] = recipe[name] and Path(recipe[name]).name
+    lengths = texts.lengths[: texts.main].float()
+    data = {"name": Path(run.data).name, "texts": texts.main, "cut": texts.cut, "mean_tokens": float(lengths.mean())}
+    if len(texts) > texts.main:
+        data["texts_for_the_autoencoder"] = len(texts)
+    cuda = run.device.type == "cuda"
+    device = torch.cuda.get_device_name(run.device) if cuda else f"{platform.machine()} {run.device.type}"
+    versions = {"textcosm": textcosm.__version__, "torch": str(torch.__version__)}
+    stages = {name: _reached(run.out / name) for name in ("autoencoder", "diffusion")}
+    return {"data": data, "recipe": recipe, **stages, "device": device, "versions": versions}
+
+
+def _reached(folder: Path) -> dict[str, Any]:
+    """Steps, seconds and the last figures of a stage that this run trained."""
+    if not (folder / STATE_FILE).exists():
+        return {}
+    header = read_header(folder / STATE_FILE)
+    figures: dict[str, float] = {}
+    for record in read_journal(folder / "journal.jsonl"):
+        figures |= {name: value for name, value in record.items() if name not in ("step", "seconds")}
+    return {"steps": header["step"], "seconds": round(header["seconds"]), **figures}

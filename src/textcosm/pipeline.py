@@ -177,7 +177,7 @@ class TextDiffusion:
         for part in latents.to(self.device, torch.float32).split(DECODE_AT_ONCE):
             hidden = self.autoencoder.decompress(self.normaliser.denormalise(part))
             tokens.append(self.autoencoder.token_logits(hidden).argmax(-1))
-            forms.append(self.autoencoder.form_logits(hidden).argmax(-1))
+            forms.append(self.autoencoder.form_logits(hidden, tokens[-1]).argmax(-1))
         return torch.cat(tokens), torch.cat(forms)
 
     # --- noise -> text

@@ -19,7 +19,7 @@ def test_any_number_and_width_of_latents_and_any_length(slots, length, width, la
     hidden = model.decompress(latents)
     assert hidden.shape == (2, length, 16)
     assert model.token_logits(hidden).shape == (2, length, 50)
-    assert model.form_logits(hidden).shape == (2, length, 6)
+    assert model.form_logits(hidden, torch.randint(50, (2, length))).shape == (2, length, 6)
 
 
 def test_padding_does_not_reach_the_latents():

@@ -37,7 +37,7 @@ def test_the_loss_is_cross_entropy_and_aligned_mse_over_real_positions():
     hidden = autoencoder.decompress(autoencoder.compress(activations, mask))[:, :10][mask]
     cross_entropy = F.cross_entropy(autoencoder.token_logits(hidden[None])[0], tokens[mask])
     alignment = F.mse_loss(hidden, activations[mask])
-    form = F.cross_entropy(autoencoder.form_logits(hidden[None])[0], forms[mask])
+    form = F.cross_entropy(autoencoder.form_head(hidden), forms[mask])
     found = losses(AutoencoderObjectiveConfig(alignment=2.0, form=0.5, full_length_share=1.0))
     torch.testing.assert_close(found.cross_entropy, cross_entropy)
     torch.testing.assert_close(found.alignment, alignment)

@@ -209,7 +209,8 @@ def test_an_autoencoder_can_be_taken_from_a_run_or_a_model(trained, corpus, reci
     assert not (tmp_path / "other" / "autoencoder").exists()
     whole, other = (TextDiffusion.load(tmp_path / name, device="cpu") for name in ("run", "other"))
     state = other.autoencoder.state_dict()
-    assert all(torch.equal(tensor, state[name]) for name, tensor in whole.autoencoder.state_dict().items())
+    taken_over = {n: t for n, t in whole.autoencoder.state_dict().items() if not n.startswith("form_head.")}  # fitted anew
+    assert all(torch.equal(tensor, state[name]) for name, tensor in taken_over.items())
     assert other.record["recipe"]["init_autoencoder"] == Path(source).name
 
 

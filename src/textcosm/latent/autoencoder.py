@@ -8,11 +8,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from textcosm.errors import ConfigError
+from textcosm.latent.forms import FormHead
 from textcosm.latent.perceiver import Perceiver, feed_forward
-from textcosm.shapes import Activations, Latents, Logits, Mask
-
-FORMS = 6
-"""Classes of written form: three cases times with or without a space before (text/surface.py)."""
+from textcosm.shapes import Activations, Latents, Logits, Mask, Tokens
 
 MAX_LENGTH = 512
 
@@ -97,7 +95,7 @@ class Autoencoder(nn.Module):
         self.decompressor = Perceiver(config.decompressor_depth, *sizes)
         self.narrow = _linear_where_needed(width, backbone_width)
         self.token_head = nn.Linear(backbone_width, vocab_size, bias=False)
-        self.form_head = nn.Linear(backbone_width, FORMS)
+        self.form_head = FormHead(backbone_width, vocab_size)
 
     def set_statistics(
         self, mean: Float[Tensor, " width"], std: Float[Tensor, " width"], mask_embedding: Float[Tensor, " width"]
@@ -137,9 +135,9 @@ class Autoencoder(nn.Module):
         """Scores of every vocabulary token at every position."""
         return self.token_head(hidden)
 
-    def form_logits(self, hidden: Activations) -> Float[Tensor, "batch length forms"]:
-        """Scores of the written forms (case, space before) at every position."""
-        return self.form_head(hidden)
+    def form_logits(self, hidden: Activations, tokens: Tokens) -> Float[Tensor, "batch length forms"]:
+        """Scores of the written forms (case, space before) of the tokens chosen at every position."""
+        return self.form_head.scores(hidden, tokens)
 
 
 def slot_places(slots: int, length: int) -> Int[Tensor, " slots"]:

@@ -75,6 +75,14 @@ class TextStore:
         self.activations = None if self.activations is None else self.activations.to(device)
         return self
 
+    def neighbours(self) -> tuple[Tensor, Tensor, Tensor]:
+        """All tokens end to end, the token before each (a text's first follows itself), and their forms."""
+        tokens, forms = self.tokens.long(), self.forms.long()
+        places = torch.arange(len(tokens), device=tokens.device) - 1
+        starts = self.starts.to(tokens.device)
+        places[starts] = starts
+        return tokens, tokens[places], forms
+
     def positions(
         self, indices: Sequence[int] | Tensor, multiple: int = 1, limit: int | None = None
     ) -> tuple[Int[Tensor, "batch length"], Mask]:

@@ -10,12 +10,19 @@ import torch
 import textcosm
 from textcosm.diffusion.denoiser import Denoiser
 from textcosm.latent.autoencoder import Autoencoder
+from textcosm.latent.forms import before
 from textcosm.latent.normaliser import Normaliser
 from textcosm.pipeline import TextDiffusion
 from textcosm.training.cache import TextStore
+from textcosm.training.corpus import encoded
+from textcosm.training.fit import seed_of
 from textcosm.training.journal import read_journal
 from textcosm.training.run import Run
 from textcosm.training.state import STATE_FILE, load_trained, read_header
+
+FORM_TEXTS = 2048
+"""Texts that the form head is fitted on: some 100,000 tokens for its 6 x width weights."""
+TEXTS_AT_ONCE = 64
 
 
 def export_model(
@@ -23,11 +30,30 @@ def export_model(
 ) -> None:
     """Write ``OUT/model`` with the denoiser as far as it is trained; an earlier one is replaced."""
     load_trained(denoiser, run.out / "diffusion")
+    _fit_forms(run, autoencoder, normaliser, texts)
     config = run.recipe.model
     record = _record(run, texts)
     modules = (autoencoder, normaliser, denoiser)
     model = TextDiffusion(config, *modules, run.backbone.tokenizer, run.backbone.fingerprint, record)
     model.save(run.out / "model")
+
+
+@torch.no_grad()
+def _fit_forms(run: Run, autoencoder: Autoencoder, normaliser: Normaliser, texts: TextStore) -> None:
+    """Fit the form head to what the finished decompressor makes of clean to noisy latents: generated ones lie between."""
+    head = autoencoder.form_head
+    head.count(*(part.to(run.device) for part in texts.neighbours()))
+    generator = torch.Generator().manual_seed(seed_of(run.recipe.seed, "forms"))
+    rows = []
+    for indices in torch.randperm(len(texts), generator=generator)[:FORM_TEXTS].split(TEXTS_AT_ONCE):
+        batch, hidden = encoded(run, texts, indices)
+        mask = batch.mask.to(run.device)
+        latents = normaliser.normalise(autoencoder.compress(autoencoder.standardise(hidden.to(run.device)), mask))
+        noise = torch.randn(latents.shape, generator=generator) * torch.rand(len(latents), 1, 1, generator=generator)
+        estimate = autoencoder.decompress(normaliser.denormalise(latents + noise.to(run.device)))
+        columns = (estimate[:, : mask.shape[1]], *(x.to(run.device) for x in (batch.tokens, before(batch.tokens), batch.forms)))
+        rows.append(tuple(column[mask] for column in columns))
+    head.fit(*(torch.cat(column) for column in zip(*rows, strict=True)))
 
 
 def _record(run: Run, texts: TextStore) -> dict[str, Any]:

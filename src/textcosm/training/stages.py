@@ -86,7 +86,7 @@ class AutoencoderStage:
         hidden = model.standardise(activations_of(batch, self.backbone))
         estimate = model.decompress(model.compress(hidden, mask))[:, : mask.shape[1]]  # all L positions, as in use
         token = model.token_logits(estimate).argmax(-1) == batch.tokens
-        form = model.form_logits(estimate).argmax(-1) == batch.forms
+        form = model.form_logits(estimate, batch.tokens).argmax(-1) == batch.forms
         return torch.stack([(token & mask).sum(), (form & mask).sum(), (token | ~mask).all(1).sum()])
 
     def _indices(self, step: int) -> list[int]:

@@ -57,7 +57,7 @@ _PAPER_512 = replace(
 )
 
 
-# --- five-sentence stories: MiniLM's fourth layer, which still holds every token (METHOD section 7), 80 positions
+# --- five-sentence stories: MiniLM's fourth layer, which still holds the tokens, and 80 positions
 
 # Ten heads: each of the five tokens that a latent stands for has two at the start.
 _STORIES_MODEL = Config(

@@ -32,7 +32,7 @@ def small_denoiser():
 
 
 def test_the_reference_sampler():
-    """200 uniform steps of Euler-Maruyama from 1 to 0.05, x_0 fed back; the mean of the last (METHOD section 3)."""
+    """200 uniform steps of Euler-Maruyama from 1 to 0.05, x_0 fed back; the mean of the last (arXiv 2506.21170)."""
     denoiser, schedule, seeds = small_denoiser(), TanSchedule(5.0), seeds_of(3, 2)
     config = SamplerConfig(solver="euler-maruyama", steps=200, end_time=0.05, final="mean")
     draw = noise_source(seeds, SHAPE)

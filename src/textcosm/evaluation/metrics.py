@@ -29,7 +29,7 @@ def sentence_count(text: str) -> int:
     return len(SENTENCE.findall(text))
 
 
-# ---------------------------------------------------------------- diversity (METHOD section 4, protocol)
+# ---------------------------------------------------------------- diversity (arXiv 2506.21170)
 
 
 def diversity(texts: Sequence[str]) -> float:

@@ -1,4 +1,4 @@
-"""The autoencoder: L activations -> N latents -> L estimated activations -> tokens (METHOD section 2)."""
+"""The autoencoder: L activations -> N latents -> L estimated activations -> tokens (arXiv 2506.21170)."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -1,4 +1,4 @@
-"""The Perceiver stack that serves as compressor and, mirrored, as decompressor (METHOD section 2)."""
+"""The Perceiver stack that serves as compressor and, mirrored, as decompressor (arXiv 2506.21170)."""
 
 import torch
 from jaxtyping import Bool, Float

@@ -1,4 +1,4 @@
-"""The three perturbations that make the latent space smooth (METHOD section 2)."""
+"""The three perturbations that make the latent space smooth (arXiv 2506.21170)."""
 
 from dataclasses import dataclass
 

@@ -25,7 +25,7 @@ TrainingPrecision = Literal["auto", "float32", "bfloat16"]
 
 @dataclass(frozen=True)
 class FitConfig:
-    """How long, how fast and how carefully one stage trains; the defaults are the reference's (METHOD section 2)."""
+    """How long, how fast and how carefully one stage trains; the defaults are the reference's (arXiv 2506.21170)."""
 
     steps: int = 100_000
     """Optimiser updates."""

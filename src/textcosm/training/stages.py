@@ -22,7 +22,7 @@ VALID_AT_ONCE = 32
 
 
 class AutoencoderStage:
-    """Compress and decompress the texts of a store (METHOD section 2); a batch holds texts of about one length."""
+    """Compress and decompress the texts of a store (arXiv 2506.21170); a batch holds texts of about one length."""
 
     name = "autoencoder"
 
@@ -102,7 +102,7 @@ class AutoencoderStage:
 
 
 class DiffusionStage:
-    """Learn x_0 of normalised latents (METHOD section 3). They are cached raw: the encoder never runs."""
+    """Learn x_0 of normalised latents (arXiv 2506.21170). They are cached raw: the encoder never runs."""
 
     name = "diffusion"
 

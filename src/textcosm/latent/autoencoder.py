@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from textcosm.errors import ConfigError
 from textcosm.latent.forms import FormHead
-from textcosm.latent.perceiver import Perceiver, feed_forward
+from textcosm.latent.perceiver import FeedForward, Perceiver
 from textcosm.shapes import Activations, Latents, Logits, Mask, Tokens
 
 MAX_LENGTH = 512
@@ -91,7 +91,7 @@ class Autoencoder(nn.Module):
         self.register_buffer("places", slot_places(slots, length), persistent=False)
         self.query_positions = nn.Parameter(torch.randn(length, width) * width**-0.5)
         self.mask_projection = _linear_where_needed(backbone_width, width)
-        self.mask_feed_forward = feed_forward(width, config.ff_mult * width, config.dropout)
+        self.mask_feed_forward = FeedForward(width, config.ff_mult * width, config.dropout)
         self.decompressor = Perceiver(config.decompressor_depth, *sizes)
         self.narrow = _linear_where_needed(width, backbone_width)
         self.token_head = nn.Linear(backbone_width, vocab_size, bias=False)

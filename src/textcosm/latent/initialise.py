@@ -62,11 +62,11 @@ def initialise_locally(
     autoencoder.token_positions.copy_(TOKEN_CODE_SIZE * codes)
     autoencoder.query_positions.copy_(QUERY_CODE_SIZE * codes)
     autoencoder.slots.copy_(codes[autoencoder.places])
-    nn.init.zeros_(autoencoder.mask_feed_forward[-1].weight)
+    nn.init.zeros_(autoencoder.mask_feed_forward.last.weight)
     autoencoder.token_head.weight.copy_(head - head @ basis @ basis.T)
 
     for stack, sign in ((autoencoder.compressor, 1), (autoencoder.decompressor, -1)):
-        _route(stack, basis, sign * offsets)
+        _route(stack, basis, sign * offsets, generator)
     _write_code(autoencoder, directions, basis, generator)
     _calibrate(autoencoder, activations, mask)
 
@@ -79,7 +79,7 @@ def _write_code(
 ) -> None:
     """First layers: head values along ``directions``, turned into the latent beside the position code, and back."""
     rows = directions.flatten(0, 1)
-    first, last = autoencoder.compressor.layers[0], autoencoder.decompressor.layers[0]
+    first, last = autoencoder.compressor.blocks()[0], autoencoder.decompressor.blocks()[0]
     outside = torch.eye(len(basis)) - basis @ basis.T
     turned = outside @ torch.randn(len(basis), len(rows), generator=generator)
     turn = _nearest_isometry(turned)
@@ -92,7 +92,7 @@ def _write_code(
 
 def _calibrate(autoencoder: Autoencoder, activations: Tensor, mask: Tensor) -> None:
     """Least squares for the decompressor's first output projection: from what its heads read to the activations."""
-    first = autoencoder.decompressor.layers[0]
+    first = autoencoder.decompressor.blocks()[0]
     read: list[Tensor] = []
     hook = first.out.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0]))
     autoencoder.decompress(autoencoder.compress(activations, mask))
@@ -111,13 +111,15 @@ def _nearest_isometry(matrix: Tensor) -> Tensor:
     return left[:, :rank] @ right[:rank]
 
 
-def _route(stack: Perceiver, basis: Float[Tensor, "width head"], offsets: Int[Tensor, " heads"]) -> None:
+def _route(
+    stack: Perceiver, basis: Float[Tensor, "width head"], offsets: Int[Tensor, " heads"], generator: torch.Generator
+) -> None:
     """Every layer's heads look along the position code at their offset; only the first layer writes much."""
     head_width = basis.shape[1]
-    shifted = torch.cat([_shift(offset.item(), head_width) @ basis.T for offset in offsets])
+    shifted = torch.cat([_shift(float(offset), head_width) @ basis.T for offset in offsets])
     exact = basis.T.repeat(len(offsets), 1)
     half_step = (_shift(0.5, head_width) @ basis.T).repeat(len(offsets), 1)
-    for index, layer in enumerate(stack.layers):
+    for index, layer in enumerate(stack.blocks()):
         layer.query.weight.copy_(shifted)
         _keys(layer.context_key_value).copy_(exact)
         # Half a step off, so that a matching context vector wins over the queries' own stream, and that wins over
@@ -127,8 +129,12 @@ def _route(stack: Perceiver, basis: Float[Tensor, "width head"], offsets: Int[Te
         if index == 0:
             _values(layer.self_key_value).zero_()
         else:
-            nn.init.normal_(layer.out.weight, std=0.2 * layer.out.in_features**-0.5)
-        nn.init.normal_(layer.feed_forward[-1].weight, std=0.2 * layer.feed_forward[-1].in_features ** -0.5)
+            _draw_small(layer.out, generator)
+        _draw_small(layer.feed_forward.last, generator)
+
+
+def _draw_small(linear: nn.Linear, generator: torch.Generator) -> None:
+    nn.init.normal_(linear.weight, std=0.2 * linear.in_features**-0.5, generator=generator)
 
 
 def _keys(projection: nn.Linear) -> Tensor:

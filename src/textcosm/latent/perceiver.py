@@ -1,5 +1,7 @@
 """The Perceiver stack that serves as compressor and, mirrored, as decompressor (arXiv 2506.21170)."""
 
+from typing import cast
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -26,7 +28,7 @@ class PerceiverLayer(nn.Module):
         self.head_query_norm = nn.RMSNorm(head_width)
         self.head_key_norm = nn.RMSNorm(head_width)
         self.out = nn.Linear(inner, width, bias=False)
-        self.feed_forward = feed_forward(width, ff_width, dropout)
+        self.feed_forward = FeedForward(width, ff_width, dropout)
 
     def forward(
         self,
@@ -59,6 +61,10 @@ class Perceiver(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList([PerceiverLayer(width, heads, head_width, ff_width, dropout) for _ in range(depth)])
 
+    def blocks(self) -> list[PerceiverLayer]:
+        """The layers, first to last."""
+        return [cast(PerceiverLayer, layer) for layer in self.layers]
+
     def forward(
         self,
         queries: Float[Tensor, "batch queries width"],
@@ -74,8 +80,15 @@ class Perceiver(nn.Module):
         return queries
 
 
-def feed_forward(width: int, ff_width: int, dropout: float) -> nn.Sequential:
+class FeedForward(nn.Sequential):
     """LayerNorm, Linear, GELU, dropout, Linear."""
-    return nn.Sequential(
-        nn.LayerNorm(width), nn.Linear(width, ff_width), nn.GELU(), nn.Dropout(dropout), nn.Linear(ff_width, width)
-    )
+
+    def __init__(self, width: int, ff_width: int, dropout: float):
+        super().__init__(
+            nn.LayerNorm(width), nn.Linear(width, ff_width), nn.GELU(), nn.Dropout(dropout), nn.Linear(ff_width, width)
+        )
+
+    @property
+    def last(self) -> nn.Linear:
+        """The Linear that writes into the residual stream."""
+        return cast(nn.Linear, self[-1])

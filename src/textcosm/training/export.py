@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 import textcosm
 from textcosm.diffusion.denoiser import Denoiser
@@ -44,16 +45,17 @@ def _fit_forms(run: Run, autoencoder: Autoencoder, normaliser: Normaliser, texts
     head = autoencoder.form_head
     head.count(*(part.to(run.device) for part in texts.neighbours()))
     generator = torch.Generator().manual_seed(seed_of(run.recipe.seed, "forms"))
-    rows = []
+    rows: list[list[Tensor]] = []
     for indices in torch.randperm(len(texts), generator=generator)[:FORM_TEXTS].split(TEXTS_AT_ONCE):
-        batch, hidden = encoded(run, texts, indices)
+        batch, activations = encoded(run, texts, indices)
         mask = batch.mask.to(run.device)
-        latents = normaliser.normalise(autoencoder.compress(autoencoder.standardise(hidden.to(run.device)), mask))
+        latents = normaliser.normalise(autoencoder.compress(autoencoder.standardise(activations.to(run.device)), mask))
         noise = torch.randn(latents.shape, generator=generator) * torch.rand(len(latents), 1, 1, generator=generator)
         estimate = autoencoder.decompress(normaliser.denormalise(latents + noise.to(run.device)))
-        columns = (estimate[:, : mask.shape[1]], *(x.to(run.device) for x in (batch.tokens, before(batch.tokens), batch.forms)))
-        rows.append(tuple(column[mask] for column in columns))
-    head.fit(*(torch.cat(column) for column in zip(*rows, strict=True)))
+        told = (batch.tokens, before(batch.tokens), batch.forms)
+        rows.append([estimate[:, : mask.shape[1]][mask], *(x.to(run.device)[mask] for x in told)])
+    hidden, tokens, preceding, forms = (torch.cat(column) for column in zip(*rows, strict=True))
+    head.fit(hidden, tokens, preceding, forms)
 
 
 def _record(run: Run, texts: TextStore) -> dict[str, Any]:

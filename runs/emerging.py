@@ -3,6 +3,7 @@
     python runs/emerging.py MODEL docs/emerging.svg --seed 3
 """
 
+import re
 from io import StringIO
 from pathlib import Path
 from typing import Annotated
@@ -31,7 +32,8 @@ def draw(
         noise = f"noise {snapshot.noise:.2f}"
         console.print(Text(f"\nstep {snapshot.step:>2} of {snapshot.steps}   {noise}", style="cyan"))
         console.print(Text(snapshot.texts[0], style=shade))
-    console.save_svg(str(out), title="textcosm")
+    picture = console.export_svg(title="textcosm")
+    out.write_text(re.sub(r"@font-face \{.*?\}\s*", "", picture, flags=re.DOTALL), encoding="utf-8")  # fetches no font
 
 
 def _moments(snapshots: list[Snapshot]) -> list[Snapshot]:

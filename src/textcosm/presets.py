@@ -95,7 +95,7 @@ _STORIES_CPU = Recipe(
         perturbation=PerturbationConfig(token_drop=0.15, activation_keep=0.85, latent_drop=0.3),
         autoencoder_objective=replace(_STORIES_MODEL.autoencoder_objective, head_negatives=2000),
         denoiser=DenoiserConfig(width=384, depth=6, heads=6, ff_width=1024, projections=True),
-        sampler=SamplerConfig(steps=25, solver="dpm++2m"),
+        sampler=SamplerConfig(steps=25, solver="dpm++2m", end_time=0.4),
     ),
     autoencoder_training=FitConfig(
         steps=800, batch_size=64, learning_rate=7e-4, final_learning_rate=2e-5, warmup=20, clip=10.0, log_every=20,

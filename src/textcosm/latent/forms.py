@@ -15,7 +15,7 @@ from torch import Tensor, nn
 FORMS = 6
 """Classes of written form: three cases times with or without a space before (text/surface.py)."""
 SMOOTHING = 2.0
-"""Texts' worth of the common distribution added to each token's counts."""
+"""Tokens' worth of the common distribution added to each token's counts."""
 RIDGE = 1e-4
 
 
@@ -59,8 +59,8 @@ class FormHead(nn.Linear):
         preceding: Int[Tensor, " tokens"],
         forms: Int[Tensor, " tokens"],
         iterations: int = 60,
-    ) -> float:
-        """Fit the Linear to what the tables leave open (convex: L-BFGS with a small ridge); returns the cross-entropy."""
+    ) -> None:
+        """Fit the Linear to what the tables leave open (convex: L-BFGS with a small ridge)."""
         told = self._told(tokens, preceding)
         weight, bias = torch.zeros_like(self.weight), torch.zeros_like(self.bias)
         optimizer = torch.optim.LBFGS(
@@ -78,7 +78,6 @@ class FormHead(nn.Linear):
         with torch.no_grad():
             self.weight.copy_(weight)
             self.bias.copy_(bias)
-            return F.cross_entropy(F.linear(hidden, weight, bias) + told, forms).item()
 
 
 def before(tokens: Int[Tensor, "batch length"]) -> Int[Tensor, "batch length"]:

@@ -24,11 +24,11 @@ SHARPNESS = 2.0
 """Gain of the per-head query norm: how strictly a head keeps to its offset at the start."""
 TOKEN_CODE_SIZE = 4.0
 """Size of the position codes beside the activations (of size 1 per feature); large, for sharp routing."""
+QUERY_CODE_SIZE = 2.0
+"""The same in the decompressor, where the code is also an error of the first estimate; a compromise."""
 HEAD_SCALE = 80.0
 """Of the token head: the cross-entropy of the linear code is lowest about here. Too small a head makes training
 inflate the activations, against the alignment loss."""
-QUERY_CODE_SIZE = 2.0
-"""The same in the decompressor, where the code is also an error of the first estimate; a compromise."""
 
 
 @torch.no_grad()
@@ -185,8 +185,7 @@ def _directions(features: Tensor, head: Tensor, offsets: Tensor, head_width: int
     tokenward = head.T @ head / len(head)
     # Directions that matter to tokens weigh more: the metric of the token head beside that of the activations.
     root = _root(tokenward / tokenward.diagonal().mean() + torch.eye(len(gram)))
-    values, vectors = torch.linalg.eigh(root @ gram @ root)
-    leading = torch.linalg.inv(root) @ vectors.flip(-1)
+    leading = torch.linalg.inv(root) @ torch.linalg.eigh(root @ gram @ root).eigenvectors.flip(-1)
     heads = []
     for head_index, offset in enumerate(offsets):
         sharing = (offsets == offset).nonzero()[:, 0]

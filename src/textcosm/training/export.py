@@ -15,15 +15,15 @@ from textcosm.latent.forms import before
 from textcosm.latent.normaliser import Normaliser
 from textcosm.pipeline import TextDiffusion
 from textcosm.training.cache import TextStore
-from textcosm.training.corpus import encoded
+from textcosm.training.corpus import ENCODE_AT_ONCE
 from textcosm.training.fit import seed_of
 from textcosm.training.journal import read_journal
 from textcosm.training.run import Run
+from textcosm.training.stages import activations_of
 from textcosm.training.state import STATE_FILE, load_trained, read_header
 
 FORM_TEXTS = 2048
 """Texts that the form head is fitted on: some 100,000 tokens for its 6 x width weights."""
-TEXTS_AT_ONCE = 64
 
 
 def export_model(
@@ -46,14 +46,15 @@ def _fit_forms(run: Run, autoencoder: Autoencoder, normaliser: Normaliser, texts
     head.count(*(part.to(run.device) for part in texts.neighbours()))
     generator = torch.Generator().manual_seed(seed_of(run.recipe.seed, "forms"))
     rows: list[list[Tensor]] = []
-    for indices in torch.randperm(len(texts), generator=generator)[:FORM_TEXTS].split(TEXTS_AT_ONCE):
-        batch, activations = encoded(run, texts, indices)
-        mask = batch.mask.to(run.device)
-        latents = normaliser.normalise(autoencoder.compress(autoencoder.standardise(activations.to(run.device)), mask))
+    for indices in torch.randperm(len(texts), generator=generator)[:FORM_TEXTS].split(ENCODE_AT_ONCE):
+        batch = texts.batch(indices, run.device)
+        hidden = autoencoder.standardise(activations_of(batch, run.backbone))
+        latents = normaliser.normalise(autoencoder.compress(hidden, batch.mask))
         noise = torch.randn(latents.shape, generator=generator) * torch.rand(len(latents), 1, 1, generator=generator)
-        estimate = autoencoder.decompress(normaliser.denormalise(latents + noise.to(run.device)))
-        told = (batch.tokens, before(batch.tokens), batch.forms)
-        rows.append([estimate[:, : mask.shape[1]][mask], *(x.to(run.device)[mask] for x in told)])
+        noisy = normaliser.denormalise(latents + noise.to(run.device))
+        estimate = autoencoder.decompress(noisy)[:, : batch.mask.shape[1]]
+        columns = (estimate, batch.tokens, before(batch.tokens), batch.forms)
+        rows.append([column[batch.mask] for column in columns])
     hidden, tokens, preceding, forms = (torch.cat(column) for column in zip(*rows, strict=True))
     head.fit(hidden, tokens, preceding, forms)
 

@@ -20,3 +20,6 @@ Logits = Float[Tensor, "batch length vocab"]
 """Scores of every token of the vocabulary."""
 Times = Float[Tensor, " batch"]
 """Diffusion time of each sample, from 0 (clean) to 1 (noise)."""
+
+NUM_FORMS = 6
+"""How many written forms there are: three cases, each with and without white space before the token."""

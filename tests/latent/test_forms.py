@@ -2,7 +2,8 @@
 
 import torch
 
-from textcosm.latent.forms import FORMS, FormHead, before
+from textcosm.latent.forms import FormHead, before
+from textcosm.shapes import NUM_FORMS
 
 VOCAB, WIDTH = 12, 8
 
@@ -42,7 +43,7 @@ def test_all_three_witnesses_are_heard():
 def test_a_new_head_scores_the_activation_alone():
     head, (hidden, tokens, _, _) = FormHead(WIDTH, VOCAB), corpus()
     assert torch.equal(head.scores(hidden, tokens), head(hidden))
-    assert head(hidden).shape == (1, 4000, FORMS)
+    assert head(hidden).shape == (1, 4000, NUM_FORMS)
 
 
 def test_tables_are_log_odds_against_the_common_share():
@@ -53,7 +54,7 @@ def test_tables_are_log_odds_against_the_common_share():
     assert head.after_token[5].argmax() == 4 and head.after_token[5, 4] > 1
     unseen = FormHead(WIDTH, VOCAB + 1)
     unseen.count(tokens, preceding, forms)
-    torch.testing.assert_close(unseen.of_token[VOCAB], torch.zeros(FORMS))
+    torch.testing.assert_close(unseen.of_token[VOCAB], torch.zeros(NUM_FORMS))
 
 
 def test_the_token_before_the_first_is_itself():

@@ -6,7 +6,8 @@ import pytest
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
-from textcosm.text.surface import NUM_FORMS, UNKNOWN, Surface
+from textcosm.shapes import NUM_FORMS
+from textcosm.text.surface import UNKNOWN, Surface
 from textcosm.text.tokenizer import SpecialTokens, Tokenizer
 
 WORDS = {

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-FORMS = 6
-"""Classes of written form: three cases times with or without a space before (text/surface.py)."""
+from textcosm.shapes import NUM_FORMS
+
 SMOOTHING = 2.0
 """Tokens' worth of the common distribution added to each token's counts."""
 RIDGE = 1e-4
@@ -26,9 +26,9 @@ class FormHead(nn.Linear):
     after_token: Tensor
 
     def __init__(self, width: int, vocab_size: int):
-        super().__init__(width, FORMS)
-        self.register_buffer("of_token", torch.zeros(vocab_size, FORMS))
-        self.register_buffer("after_token", torch.zeros(vocab_size, FORMS))
+        super().__init__(width, NUM_FORMS)
+        self.register_buffer("of_token", torch.zeros(vocab_size, NUM_FORMS))
+        self.register_buffer("after_token", torch.zeros(vocab_size, NUM_FORMS))
 
     def scores(
         self, hidden: Float[Tensor, "batch length width"], tokens: Int[Tensor, "batch length"]
@@ -44,7 +44,7 @@ class FormHead(nn.Linear):
         self, tokens: Int[Tensor, " tokens"], preceding: Int[Tensor, " tokens"], forms: Int[Tensor, " tokens"]
     ) -> None:
         """Fill the tables from a corpus laid end to end; ``preceding`` is the token before each."""
-        common = torch.bincount(forms, minlength=FORMS).float().add(1)
+        common = torch.bincount(forms, minlength=NUM_FORMS).float().add(1)
         common = common / common.sum()
         for table, given in ((self.of_token, tokens), (self.after_token, preceding)):
             counts = torch.zeros_like(table)

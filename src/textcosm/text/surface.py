@@ -11,8 +11,6 @@ from textcosm.text.english import english_forms
 
 AS_IS, CAPITALISED, UPPER = range(3)
 """The cases: as the vocabulary spells the token, with its first letter large, all large."""
-NUM_FORMS = 6
-"""Three cases, each with and without white space before the token."""
 UNKNOWN = "\N{REPLACEMENT CHARACTER}"
 """What a reader sees for a token that stands for text outside the vocabulary."""
 METASPACE = "\N{LOWER ONE EIGHTH BLOCK}"

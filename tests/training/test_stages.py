@@ -1,22 +1,30 @@
-"""The two stages: a step's loss depends on its number alone, and diffusion needs no encoder."""
+"""The stages: a step's loss depends on its number alone, and diffusion needs no encoder."""
+
+import dataclasses
 
 import pytest
 import torch
 
 from textcosm.diffusion.denoiser import Denoiser
+from textcosm.errors import ConfigError
 from textcosm.latent.autoencoder import Autoencoder
 from textcosm.latent.normaliser import Normaliser
 from textcosm.text.backbone import open_backbone
+from textcosm.text.tiny import TinyBackbone
 from textcosm.training.cache import TextStore, write_texts
-from textcosm.training.stages import AutoencoderStage, DiffusionStage
+from textcosm.training.stages import AdaptationConfig, AdaptationStage, AutoencoderStage, DiffusionStage
 
 
 @pytest.fixture
-def autoencoder_stage(tmp_path, corpus, recipe):
-    backbone = open_backbone(recipe.model.backbone)
+def store(tmp_path, corpus):
     texts = corpus.read_text().splitlines()[:20]
-    list(write_texts(tmp_path / "texts", [texts], backbone, 32, {}, lambda: False))
-    store = TextStore(tmp_path / "texts")
+    list(write_texts(tmp_path / "texts", [texts], TinyBackbone(), 32, {}, lambda: False))
+    return TextStore(tmp_path / "texts")
+
+
+@pytest.fixture
+def autoencoder_stage(store, recipe):
+    backbone = open_backbone(recipe.model.backbone)
     torch.manual_seed(0)
     autoencoder = Autoencoder(recipe.model.autoencoder, backbone.width, backbone.vocab_size).eval()
 
@@ -36,7 +44,7 @@ def test_an_autoencoder_step_depends_on_its_number_alone(autoencoder_stage):
 def test_an_epoch_sees_each_text_once_in_whole_batches(autoencoder_stage):
     stage = autoencoder_stage()
     for epoch in range(3):
-        seen = [index for step in range(2 * epoch, 2 * epoch + 2) for index in stage._indices(step)]
+        seen = [index for step in range(2 * epoch, 2 * epoch + 2) for index in stage.batches.indices(step)]
         assert len(seen) == len(set(seen)) == 16
 
 
@@ -97,3 +105,52 @@ def test_few_texts_are_one_batch(recipe):
     raw = torch.randn(3, 4, 32).half()
     stage = DiffusionStage(Denoiser(recipe.model.denoiser, 32), recipe.model, Normaliser(4, 32), raw, raw, batch_size=8)
     assert stage.texts_per_step == 3 and len(stage._indices(7)) == 3
+
+
+@pytest.fixture
+def adaptation_stage(recipe, store):
+    backbone = TinyBackbone()
+    torch.manual_seed(0)
+    autoencoder = Autoencoder(recipe.model.autoencoder, backbone.width, backbone.vocab_size)
+    denoiser = Denoiser(dataclasses.replace(recipe.model.denoiser, projections=True), 32).eval()
+    raw = torch.randn(len(store), 4, 32).half()
+
+    def stage(**changes):
+        return AdaptationStage(
+            autoencoder, denoiser, Normaliser(4, 32), recipe.model, AdaptationConfig(**changes), backbone, store, store,
+            raw, raw, batch_size=8,
+        )  # fmt: skip
+
+    return stage
+
+
+def test_adaptation_trains_the_way_back_and_nothing_else(adaptation_stage):
+    stage = adaptation_stage()
+    stage.loss(0)["loss"].backward()
+    touched = {name.split(".")[0] for name, p in stage.module.named_parameters() if p.grad is not None}
+    assert {"decompressor", "token_head", "query_positions", "mask_feed_forward"} <= touched
+    assert not touched & {"compressor", "token_positions", "slots", "slots_norm", "latents_norm"}
+    assert all(p.grad is None for p in stage.denoiser.parameters())
+
+
+def test_an_adaptation_step_depends_on_its_number_alone(adaptation_stage):
+    one, other = adaptation_stage(), adaptation_stage()
+    one.module.eval()
+    losses = [one.loss(step)["loss"].item() for step in range(3)]
+    assert [other.loss(step)["loss"].item() for step in (2, 0)] == [losses[2], losses[0]]
+
+
+def test_the_decoder_reads_guesses_but_for_the_clean_share(adaptation_stage, monkeypatch):
+    """This denoiser says 0 to everything, so a guess is a text without latents."""
+    seen = []
+    decompress = Autoencoder.decompress
+    monkeypatch.setattr(Autoencoder, "decompress", lambda *given: [seen.append(given[1]), decompress(*given)][1])
+    adaptation_stage(clean=0.25).loss(0)
+    assert int((seen[0] == 0).all(dim=(1, 2)).sum()) == 6
+    assert set(adaptation_stage().validate()) == {"accuracy", "accuracy_half_noise", "accuracy_full_noise"}
+
+
+@pytest.mark.parametrize("change", [{"max_time": 0.0}, {"max_time": 1.5}, {"clean": 1.0}, {"clean": -0.1}])
+def test_adaptation_settings_outside_their_range_are_named(change):
+    with pytest.raises(ConfigError, match=f"adaptation.{next(iter(change))} is"):
+        AdaptationConfig(**change)

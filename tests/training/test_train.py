@@ -12,6 +12,7 @@ from textcosm.errors import BackboneError, ConfigError, DataError, TrainingError
 from textcosm.pipeline import TextDiffusion
 from textcosm.text.tiny import TinyBackbone
 from textcosm.training.journal import read_journal
+from textcosm.training.stages import AdaptationConfig
 from textcosm.training.train import train
 
 
@@ -245,3 +246,23 @@ def test_no_training_texts(recipe, tmp_path):
     (tmp_path / "one.txt").write_text("Only this.\n")
     with pytest.raises(DataError, match="gave no texts for training"):
         train(change(recipe, "data.valid_fraction", 0.999999999), tmp_path / "one.txt", tmp_path / "run", device="cpu")
+
+
+def test_the_decoder_can_be_adapted_to_the_denoiser(trained, corpus, recipe):
+    fit = dataclasses.replace(recipe.diffusion_training, ema=0.0)
+    plain = TextDiffusion.load(trained, device="cpu")
+    adapting = dataclasses.replace(recipe, adapt_decoder=True, adaptation_training=fit)
+    assert train(adapting, corpus, trained, device="cpu").finished
+    adapted = TextDiffusion.load(trained, device="cpu")
+    assert adapted.record["adaptation"]["steps"] == 6
+    texts = corpus.read_text().splitlines()[:4]
+    assert torch.equal(plain.encode(texts), adapted.encode(texts))
+    assert not torch.equal(plain.autoencoder.token_head.weight, adapted.autoencoder.token_head.weight)
+    with pytest.raises(TrainingError, match="adaptation.max_time = 0.6, not 0.3"):
+        train(dataclasses.replace(adapting, adaptation=AdaptationConfig(max_time=0.3)), corpus, trained, device="cpu")
+
+
+def test_adaptation_needs_a_denoiser(trained, corpus, recipe):
+    shutil.rmtree(trained / "diffusion")
+    with pytest.raises(TrainingError, match="holds no training state"):
+        train(dataclasses.replace(recipe, adapt_decoder=True), corpus, trained, "adaptation", device="cpu")

@@ -50,7 +50,7 @@ def command(chosen: str) -> Callable[..., int]:
             str, arg(metavar="NAME", help=f"Where the other settings start from: {', '.join(PRESETS)}.")
         ] = chosen,
         stage: Annotated[
-            Literal["autoencoder", "diffusion", "export"] | None,
+            Literal["autoencoder", "diffusion", "adaptation", "export"] | None,
             arg(
                 help="One of them only; export writes the model from what is there.",
                 help_behavior_hint="(default: all)",

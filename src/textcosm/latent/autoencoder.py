@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -28,7 +29,9 @@ class AutoencoderConfig:
     width: int = 0
     """Width of the Perceiver's residual streams; 0 means the backbone's."""
     compressor_depth: int = 12
+    """Layers; 0 does not compress: the latents are the standardised activations, which needs N = L."""
     decompressor_depth: int = 12
+    """Layers; 0, which needs a compressor of 0 layers too, leaves the token head alone to read the latents."""
     heads: int = 12
     head_width: int = 64
     ff_mult: int = 4
@@ -39,12 +42,15 @@ class AutoencoderConfig:
     and starts as a local linear code read off the data (latent/initialise.py), which learns many times faster."""
 
     def __post_init__(self) -> None:
-        for name in ("num_latents", "compressor_depth", "decompressor_depth", "heads", "head_width", "ff_mult"):
+        for name in ("num_latents", "heads", "head_width", "ff_mult"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"autoencoder.{name} is {getattr(self, name)}; give 1 or more")
         for name in ("latent_width", "width"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"autoencoder.{name} is {getattr(self, name)}; give 0 (automatic) or more")
+        for name in ("compressor_depth", "decompressor_depth"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"autoencoder.{name} is {getattr(self, name)}; give 0 (none) or more")
         if not 4 <= self.max_length <= MAX_LENGTH:
             raise ConfigError(f"autoencoder.max_length is {self.max_length}; give 4 to {MAX_LENGTH} tokens")
         if self.num_latents > self.max_length:
@@ -53,6 +59,21 @@ class AutoencoderConfig:
             )
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"autoencoder.dropout is {self.dropout}; give 0 or more and less than 1")
+        if self.compressor_depth == 0 and self.num_latents != self.max_length:
+            raise ConfigError(
+                "autoencoder.compressor_depth is 0, which keeps every position: num_latents must be max_length "
+                f"{self.max_length}, not {self.num_latents}; set it so, or give compressor_depth 1 or more"
+            )
+        if self.decompressor_depth == 0 and self.compressor_depth:
+            raise ConfigError(
+                "autoencoder.decompressor_depth is 0, which reads uncompressed latents only, but compressor_depth is "
+                f"{self.compressor_depth}; give decompressor_depth 1 or more, or compressor_depth 0"
+            )
+
+    @property
+    def compresses(self) -> bool:
+        """False where the latents are the activations themselves."""
+        return self.compressor_depth > 0
 
 
 class Autoencoder(nn.Module):
@@ -69,33 +90,48 @@ class Autoencoder(nn.Module):
     def __init__(self, config: AutoencoderConfig, backbone_width: int, vocab_size: int):
         super().__init__()
         self.config = config
-        width = config.width or backbone_width
-        self.width = width
-        self.latent_width = config.latent_width or width
-        sizes = (width, config.heads, config.head_width, config.ff_mult * width, config.dropout)
-        length, slots = config.max_length, config.num_latents
-
+        self.width = config.width or backbone_width
+        self.latent_width = config.latent_width or (self.width if config.compresses else backbone_width)
+        if not config.compresses and self.latent_width != backbone_width:
+            raise ConfigError(
+                f"autoencoder.latent_width is {self.latent_width}, but without a compressor latents are as wide as the "
+                f"backbone, {backbone_width}; give 0, or compressor_depth 1 or more"
+            )
         self.register_buffer("activation_mean", torch.zeros(backbone_width))
         self.register_buffer("activation_std", torch.ones(backbone_width))
         self.register_buffer("mask_embedding", torch.zeros(backbone_width))
+        self.register_buffer("places", slot_places(config.num_latents, config.max_length), persistent=False)
+        if config.compresses:
+            self._make_compressor(backbone_width)
+        if config.decompressor_depth:
+            self._make_decompressor(backbone_width)
+        self.token_head = nn.Linear(backbone_width, vocab_size, bias=False)
+        self.form_head = FormHead(backbone_width, vocab_size)
 
+    def _make_compressor(self, backbone_width: int) -> None:
+        config, width = self.config, self.width
         self.widen = _linear_where_needed(backbone_width, width)
-        self.token_positions = nn.Parameter(torch.randn(length, width) * width**-0.5)
-        self.slots = nn.Parameter(0.02 * torch.randn(slots, width))
+        self.token_positions = nn.Parameter(torch.randn(config.max_length, width) * width**-0.5)
+        self.slots = nn.Parameter(0.02 * torch.randn(config.num_latents, width))
         self.slots_norm = nn.RMSNorm(width)
-        self.compressor = Perceiver(config.compressor_depth, *sizes)
+        self.compressor = self._perceiver(config.compressor_depth)
         self.to_latents = _linear_where_needed(width, self.latent_width)
         self.latents_norm = nn.RMSNorm(self.latent_width)
 
+    def _make_decompressor(self, backbone_width: int) -> None:
+        config, width = self.config, self.width
         self.from_latents = _linear_where_needed(self.latent_width, width)
-        self.register_buffer("places", slot_places(slots, length), persistent=False)
-        self.query_positions = nn.Parameter(torch.randn(length, width) * width**-0.5)
+        self.query_positions = nn.Parameter(torch.randn(config.max_length, width) * width**-0.5)
         self.mask_projection = _linear_where_needed(backbone_width, width)
         self.mask_feed_forward = FeedForward(width, config.ff_mult * width, config.dropout)
-        self.decompressor = Perceiver(config.decompressor_depth, *sizes)
+        self.decompressor = self._perceiver(config.decompressor_depth)
         self.narrow = _linear_where_needed(width, backbone_width)
-        self.token_head = nn.Linear(backbone_width, vocab_size, bias=False)
-        self.form_head = FormHead(backbone_width, vocab_size)
+
+    def _perceiver(self, depth: int) -> Perceiver:
+        config = self.config
+        return Perceiver(
+            depth, self.width, config.heads, config.head_width, config.ff_mult * self.width, config.dropout
+        )
 
     def set_statistics(
         self, mean: Float[Tensor, " width"], std: Float[Tensor, " width"], mask_embedding: Float[Tensor, " width"]
@@ -109,14 +145,28 @@ class Autoencoder(nn.Module):
         """``(h - mean) / std`` per feature: the compressor's input and the alignment loss's target."""
         return (activations - self.activation_mean) / self.activation_std
 
+    def freeze_compressor(self) -> None:
+        """Keep the latents of a text as they are whatever is trained from now on: only the way back may change."""
+        if not self.config.compresses:
+            return
+        for part in (self.widen, self.slots_norm, self.compressor, self.to_latents, self.latents_norm):
+            part.requires_grad_(False)
+        self.token_positions.requires_grad_(False)
+        self.slots.requires_grad_(False)
+
     def compress(self, activations: Activations, mask: Mask) -> Latents:
-        """Standardised activations to raw (not yet normalised) latents; padding is not seen."""
+        """Standardised activations to raw (not yet normalised) latents; padding is not seen.
+
+        Without a compressor they are the latents, at all L positions: zeros, their mean, where no token is.
+        """
         length = activations.shape[1]
         if length > self.config.max_length:
             raise ConfigError(
                 f"a text has {length} tokens, the autoencoder takes {self.config.max_length}; cut the text or train "
                 "with a larger autoencoder.max_length"
             )
+        if not self.config.compresses:
+            return F.pad(activations * mask[..., None], (0, 0, 0, self.config.max_length - length))
         tokens = self.widen(activations) + self.token_positions[:length]
         slots = self.slots_norm(self.slots).expand(len(tokens), -1, -1)
         return self.latents_norm(self.to_latents(self.compressor(slots, tokens, mask)))
@@ -127,6 +177,8 @@ class Autoencoder(nn.Module):
         ``length`` defaults to all L positions, as in the paper; positions attend to one another, so a shorter run is
         an approximation that training covers by drawing lengths.
         """
+        if not self.config.decompressor_depth:
+            return latents[:, :length]
         queries = self.mask_feed_forward(self.mask_projection(self.mask_embedding)) + self.query_positions[:length]
         context = self.from_latents(latents) + self.query_positions[self.places]
         return self.narrow(self.decompressor(queries.expand(len(latents), -1, -1), context))

@@ -10,7 +10,7 @@ from torch import Tensor
 from textcosm.errors import ConfigError
 from textcosm.latent.autoencoder import Autoencoder
 from textcosm.latent.perturb import PerturbationConfig, drop_latents, perturb_activations
-from textcosm.shapes import Activations, Forms, Mask, Tokens
+from textcosm.shapes import Activations, Forms, Latents, Mask, Tokens
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,21 @@ def autoencoder_loss(
     clean = autoencoder.standardise(activations)
     noisy, seen = perturb_activations(clean, mask, perturbation, generator)
     latents = drop_latents(autoencoder.compress(noisy, seen), perturbation, generator)
+    return decoding_loss(autoencoder, latents, clean, tokens, forms, mask, objective, generator)
+
+
+def decoding_loss(
+    autoencoder: Autoencoder,
+    latents: Latents,
+    clean: Activations,
+    tokens: Tokens,
+    forms: Forms,
+    mask: Mask,
+    objective: AutoencoderObjectiveConfig,
+    generator: torch.Generator,
+) -> AutoencoderLosses:
+    """Decompress raw ``latents``, wherever they come from, and score the result against the texts' tokens, forms and
+    standardised activations ``clean``; every mean is over real positions."""
     hidden = autoencoder.decompress(latents, _run_length(autoencoder, tokens.shape[1], objective, generator))
     real = hidden[:, : tokens.shape[1]][mask]
     alignment = F.mse_loss(real, clean[mask])

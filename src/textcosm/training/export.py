@@ -72,7 +72,7 @@ def _record(run: Run, texts: TextStore) -> dict[str, Any]:
     cuda = run.device.type == "cuda"
     device = torch.cuda.get_device_name(run.device) if cuda else f"{platform.machine()} {run.device.type}"
     versions = {"textcosm": textcosm.__version__, "torch": str(torch.__version__)}
-    stages = {name: _reached(run.out / name) for name in ("autoencoder", "diffusion")}
+    stages = {name: _reached(run.out / name) for name in ("autoencoder", "diffusion", "adaptation")}
     return {"data": data, "recipe": recipe, **stages, "device": device, "versions": versions}
 
 

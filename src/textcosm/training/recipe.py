@@ -6,6 +6,7 @@ from typing import Any
 from textcosm.config import Config
 from textcosm.tasks.files import DataConfig
 from textcosm.training.fit import FitConfig
+from textcosm.training.stages import AdaptationConfig
 
 FREE = ("checkpoint_seconds", "log_every", "valid_every")
 """Fit settings that change no loss: a run may go on with other ones."""
@@ -20,6 +21,12 @@ class Recipe:
     autoencoder_training: FitConfig = field(default_factory=FitConfig)
     diffusion_training: FitConfig = field(
         default_factory=lambda: FitConfig(steps=200_000, schedule="constant", clip=1.0, ema=0.9999, weight_decay=0.01)
+    )
+    adapt_decoder: bool = False
+    """A third stage after diffusion: train the decoder on the denoiser's own guesses (not in the paper)."""
+    adaptation: AdaptationConfig = field(default_factory=AdaptationConfig)
+    adaptation_training: FitConfig = field(
+        default_factory=lambda: FitConfig(steps=10_000, warmup=100, final_learning_rate=1e-5)
     )
     seed: int = 0
     cache_activations: bool = True

@@ -1,17 +1,19 @@
-"""The two things that are trained: the autoencoder on activations, the denoiser on latents."""
+"""What is trained: the autoencoder on activations, the denoiser on latents, then the decoder on the denoiser's guesses."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from textcosm.config import Config
+from textcosm.errors import ConfigError
 from textcosm.diffusion.denoiser import Denoiser
 from textcosm.diffusion.objective import diffusion_loss
 from textcosm.latent.autoencoder import Autoencoder
 from textcosm.latent.normaliser import Normaliser
-from textcosm.latent.objective import autoencoder_loss
-from textcosm.shapes import Activations
+from textcosm.latent.objective import AutoencoderLosses, autoencoder_loss, decoding_loss
+from textcosm.shapes import Activations, Latents, Times
 from textcosm.text.backbone import Backbone
 from textcosm.text.batching import length_buckets
 from textcosm.training.cache import TextBatch, TextStore
@@ -40,15 +42,16 @@ class AutoencoderStage:
         """``multiple``: pad lengths to a multiple of this, so that compiled blocks see few shapes."""
         self.module, self.config, self.backbone = autoencoder, config, backbone
         self.train, self.valid = train, valid
-        self.batch_size, self.seed, self.multiple = batch_size, seed, multiple
-        self.texts_per_step = min(batch_size, len(train))
+        self.seed, self.multiple = seed, multiple
+        self.batches = Batches(train.lengths, batch_size, seed, self.name)
+        self.texts_per_step = self.batches.size
         self.device = autoencoder.activation_mean.device
         self.generator = torch.Generator(self.device)
-        self.epoch, self.plan = 0, self._plan(0)
 
     def loss(self, step: int) -> dict[str, Tensor]:
         """Cross-entropy, alignment and form losses, and the accuracy under perturbation, of the ``step``-th batch."""
-        batch = self.train.batch(self._indices(step), self.device, self.multiple, self.config.autoencoder.max_length)
+        indices = self.batches.indices(step)
+        batch = self.train.batch(indices, self.device, self.multiple, self.config.autoencoder.max_length)
         self.generator.manual_seed(seed_of(self.seed, self.name, "perturb", step))
         losses = autoencoder_loss(
             self.module,
@@ -60,13 +63,7 @@ class AutoencoderStage:
             self.config.autoencoder_objective,
             self.generator,
         )
-        return {
-            "loss": losses.total,
-            "cross_entropy": losses.cross_entropy,
-            "alignment": losses.alignment,
-            "form": losses.form,
-            "accuracy": losses.accuracy,
-        }
+        return _named(losses)
 
     def validate(self) -> dict[str, float]:
         """Shares of tokens, of written forms, and of whole texts that come back from clean latents."""
@@ -88,17 +85,6 @@ class AutoencoderStage:
         token = model.token_logits(estimate).argmax(-1) == batch.tokens
         form = model.form_logits(estimate, batch.tokens).argmax(-1) == batch.forms
         return torch.stack([(token & mask).sum(), (form & mask).sum(), (token | ~mask).all(1).sum()])
-
-    def _indices(self, step: int) -> list[int]:
-        epoch, place = divmod(step, len(self.train) // self.texts_per_step)
-        if epoch != self.epoch:
-            self.epoch, self.plan = epoch, self._plan(epoch)
-        return self.plan[place]
-
-    def _plan(self, epoch: int) -> list[list[int]]:
-        generator = torch.Generator().manual_seed(seed_of(self.seed, self.name, "order", epoch))
-        plan = length_buckets(self.train.lengths, self.batch_size, generator)
-        return [indices for indices in plan if len(indices) == self.texts_per_step]  # the one short batch waits
 
 
 class DiffusionStage:
@@ -150,6 +136,141 @@ class DiffusionStage:
             self.epoch, self.order = epoch, order.to(self.train.device)
         start = place * self.texts_per_step
         return self.order[start : start + self.texts_per_step]
+
+
+@dataclass(frozen=True)
+class AdaptationConfig:
+    """What the decoder reads while it is adapted to the denoiser: guesses of x_0 at times up to ``max_time``, and clean
+    latents for a share ``clean`` of the texts, so that reconstruction is not forgotten."""
+
+    max_time: float = 0.6
+    """Times are uniform on (0, max_time]; sampling should end well below it."""
+    clean: float = 0.2
+    """Share of the texts whose latents are left as they are."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.max_time <= 1:
+            raise ConfigError(f"adaptation.max_time is {self.max_time}; give more than 0, at most 1")
+        if not 0 <= self.clean < 1:
+            raise ConfigError(f"adaptation.clean is {self.clean}; give 0 or more and less than 1")
+
+
+class AdaptationStage:
+    """Train the decoder to read what the denoiser writes: its guesses of a text's latents, shrunk and blurred as they are.
+
+    Decoding is otherwise trained on latents of real texts only, and sampling never ends on those. The compressor, the
+    statistics and the denoiser stay as they are, so the latents and what was learned about them stay valid.
+    """
+
+    name = "adaptation"
+
+    def __init__(
+        self,
+        autoencoder: Autoencoder,
+        denoiser: Denoiser,
+        normaliser: Normaliser,
+        config: Config,
+        adaptation: AdaptationConfig,
+        backbone: Backbone,
+        train: TextStore,
+        valid: TextStore,
+        train_latents: Tensor,
+        valid_latents: Tensor,
+        batch_size: int,
+        seed: int = 0,
+    ):
+        """``train_latents[i]`` are the raw latents of text i of ``train`` ``(texts, slots, width)``; likewise for valid."""
+        autoencoder.freeze_compressor()
+        self.module, self.denoiser, self.normaliser = autoencoder, denoiser, normaliser
+        self.config, self.adaptation, self.backbone = config, adaptation, backbone
+        self.train, self.valid = train, valid
+        self.train_latents, self.valid_latents = train_latents, valid_latents
+        self.seed, self.device = seed, autoencoder.activation_mean.device
+        self.batches = Batches(train.lengths[: train.main], batch_size, seed, self.name)
+        self.texts_per_step = self.batches.size
+        self.generator = torch.Generator(self.device)
+
+    def loss(self, step: int) -> dict[str, Tensor]:
+        """The autoencoder's losses on the ``step``-th batch, from guessed latents; accuracy is over guessed and clean ones."""
+        indices = self.batches.indices(step)
+        batch = self.train.batch(indices, self.device)
+        self.generator.manual_seed(seed_of(self.seed, self.name, "noise", step))
+        clean = self._latents(self.train_latents, indices)
+        order = torch.randperm(len(indices), generator=self.generator, device=self.device)
+        guessed = order[round(self.adaptation.clean * len(indices)) :]
+        time = self.adaptation.max_time * torch.rand(len(guessed), generator=self.generator, device=self.device)
+        clean[guessed] = self._guess(clean[guessed], time)
+        losses = decoding_loss(
+            self.module,
+            self.normaliser.denormalise(clean),
+            self.module.standardise(activations_of(batch, self.backbone)),
+            batch.tokens,
+            batch.forms,
+            batch.mask,
+            self.config.autoencoder_objective,
+            self.generator,
+        )
+        return _named(losses)
+
+    def validate(self) -> dict[str, float]:
+        """Shares of tokens that come back from clean latents and from guesses at half and at all of ``max_time``."""
+        self.generator.manual_seed(seed_of(self.seed, self.name, "valid"))
+        right, tokens = torch.zeros(3, device=self.device), 0
+        for indices in _chunks(len(self.valid), VALID_AT_ONCE):
+            batch = self.valid.batch(indices, self.device)
+            clean = self._latents(self.valid_latents, indices)
+            at = [torch.full((len(clean),), share * self.adaptation.max_time, device=self.device) for share in (0.5, 1)]
+            views = [clean, *(self._guess(clean, time) for time in at)]
+            right += torch.stack([self._right(batch, latents) for latents in views])
+            tokens += int(batch.mask.sum())
+        names = ("accuracy", "accuracy_half_noise", "accuracy_full_noise")
+        return dict(zip(names, (right / tokens).tolist(), strict=True)) if tokens else {}
+
+    def _latents(self, raw: Tensor, indices: list[int]) -> Latents:
+        return self.normaliser.normalise(raw[torch.as_tensor(indices, device=raw.device)].to(self.device).float())
+
+    @torch.no_grad()
+    def _guess(self, clean: Latents, time: Times) -> Latents:
+        """The denoiser's x_0 from noised latents, its own first guess fed back as in sampling."""
+        schedule = self.config.schedule
+        noise = torch.randn(clean.shape, generator=self.generator, device=self.device)
+        alpha, sigma = (share(time)[:, None, None] for share in (schedule.alpha, schedule.sigma))
+        noisy = alpha * clean + sigma * noise
+        return self.denoiser(noisy, time, self.denoiser(noisy, time, None))
+
+    def _right(self, batch: TextBatch, latents: Latents) -> Tensor:
+        estimate = self.module.decompress(self.normaliser.denormalise(latents))[:, : batch.mask.shape[1]]
+        return ((self.module.token_logits(estimate).argmax(-1) == batch.tokens) & batch.mask).sum()
+
+
+class Batches:
+    """Which texts the ``step``-th batch holds: texts of about one length, another order each epoch."""
+
+    def __init__(self, lengths: Tensor, batch_size: int, seed: int, name: str):
+        self.lengths, self.batch_size, self.seed, self.name = lengths, batch_size, seed, name
+        self.size = min(batch_size, len(lengths))
+        self.epoch, self.plan = 0, self._plan(0)
+
+    def indices(self, step: int) -> list[int]:
+        epoch, place = divmod(step, len(self.lengths) // self.size)
+        if epoch != self.epoch:
+            self.epoch, self.plan = epoch, self._plan(epoch)
+        return self.plan[place]
+
+    def _plan(self, epoch: int) -> list[list[int]]:
+        generator = torch.Generator().manual_seed(seed_of(self.seed, self.name, "order", epoch))
+        plan = length_buckets(self.lengths, self.batch_size, generator)
+        return [indices for indices in plan if len(indices) == self.size]  # the one short batch waits
+
+
+def _named(losses: AutoencoderLosses) -> dict[str, Tensor]:
+    return {
+        "loss": losses.total,
+        "cross_entropy": losses.cross_entropy,
+        "alignment": losses.alignment,
+        "form": losses.form,
+        "accuracy": losses.accuracy,
+    }
 
 
 def activations_of(batch: TextBatch, backbone: Backbone) -> Activations:

@@ -1,4 +1,4 @@
-"""From a file of texts to a model: tokens -> activations -> autoencoder -> latents -> diffusion -> OUT/model.
+"""From a file of texts to a model: tokens -> activations -> autoencoder -> latents -> diffusion (-> decoder) -> OUT/model.
 
 ::
 
@@ -6,6 +6,7 @@
     OUT/autoencoder/  state.safetensors journal.jsonl settings.json
     OUT/latents/      of that autoencoder, made once
     OUT/diffusion/    state.safetensors journal.jsonl settings.json
+    OUT/adaptation/   the same, where the recipe adapts the decoder to the denoiser
     OUT/model/        what TextDiffusion.load reads
 """
 
@@ -29,10 +30,10 @@ from textcosm.training.export import export_model
 from textcosm.training.fit import StepReport, seed_of
 from textcosm.training.recipe import Recipe, fit_settings
 from textcosm.training.run import Run, claim, fit_stage, has_room, is_done, seeded, stop_requests
-from textcosm.training.stages import AutoencoderStage, DiffusionStage
+from textcosm.training.stages import AdaptationStage, AutoencoderStage, DiffusionStage
 from textcosm.training.state import STATE_FILE, load_trained
 
-StageName = Literal["autoencoder", "diffusion", "export"]
+StageName = Literal["autoencoder", "diffusion", "adaptation", "export"]
 STATISTICS_TEXTS = 2048
 """Texts that give the activations' mean and std, and the local initialisation: some 100,000 tokens."""
 VARIANCE_FLOOR = 1e-4
@@ -108,8 +109,13 @@ def _everything(run: Run, stage: StageName | None) -> Iterator[StepReport]:
     autoencoder = _trained_autoencoder(run)
     latents = yield from make_latents(run, autoencoder, train_texts, valid_texts)
     denoiser = _new_denoiser(run, autoencoder)
-    if stage != "export":
+    if stage in (None, "diffusion"):
         yield from _train_diffusion(run, denoiser, latents)
+    if run.recipe.adapt_decoder:
+        if stage in (None, "adaptation"):
+            yield from _adapt_decoder(run, autoencoder, denoiser, latents, train_texts, valid_texts)
+        if (run.out / "adaptation" / STATE_FILE).exists():
+            load_trained(autoencoder, run.out / "adaptation")
     export_model(run, autoencoder, latents.normaliser, denoiser, train_texts)
 
 
@@ -233,6 +239,48 @@ def _train_diffusion(run: Run, denoiser: Denoiser, latents: LatentStore) -> Iter
     config = recipe.diffusion_training
     stage = DiffusionStage(
         denoiser, recipe.model, latents.normaliser, latents.train, latents.valid, config.batch_size, recipe.seed
+    )
+    yield from fit_stage(run, stage, config, folder)
+
+
+# --- the decoder, once more
+
+
+def _adapt_decoder(
+    run: Run,
+    autoencoder: Autoencoder,
+    denoiser: Denoiser,
+    latents: LatentStore,
+    train_texts: TextStore,
+    valid_texts: TextStore,
+) -> Iterator[StepReport]:
+    recipe, folder = run.recipe, run.out / "adaptation"
+    config = recipe.adaptation_training
+    reached = load_trained(denoiser, run.out / "diffusion")  # the averaged weights, as sampling uses them
+    claim(
+        folder,
+        {
+            "diffusion": {**json.loads((run.out / "diffusion" / "settings.json").read_text()), "step": reached["steps"]},
+            "model": {"autoencoder_objective": asdict(recipe.model.autoencoder_objective)},
+            "adaptation": asdict(recipe.adaptation),
+            "adaptation_training": fit_settings(config),
+        },
+    )
+    if is_done(folder, config):
+        return
+    stage = AdaptationStage(
+        autoencoder.requires_grad_(True),
+        denoiser.eval().requires_grad_(False),
+        latents.normaliser,
+        recipe.model,
+        recipe.adaptation,
+        run.backbone,
+        _resident(train_texts, run.device),
+        valid_texts,
+        latents.train,
+        latents.valid,
+        config.batch_size,
+        recipe.seed,
     )
     yield from fit_stage(run, stage, config, folder)
 

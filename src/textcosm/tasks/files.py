@@ -54,8 +54,8 @@ class FileTask:
         return examples_of(read_texts(self.path, self.field), split, self.valid_fraction)
 
 
-def read_texts(path: str | Path, field: str | None = None) -> Iterator[str]:
-    """The texts of a file, streamed; blank ones are left out.
+def read_texts(path: str | Path, field: str | None = None, keep_blank: bool = False) -> Iterator[str]:
+    """The texts of a file, streamed; blank ones are left out, or kept in their places with ``keep_blank``.
 
     ``field`` is the field or column of the text (not for .txt, whose every line is a text); None takes "text", or the
     only field that holds text. A null is a blank text.
@@ -70,13 +70,28 @@ def read_texts(path: str | Path, field: str | None = None) -> Iterator[str]:
     try:
         with OPENERS.get(path.suffix.lower(), open)(path, "rb") as stream:
             for text in reader(cast(BufferedIOBase, stream), field, str(path)):
-                if text and not text.isspace():
-                    empty = False
+                blank = not text or text.isspace()
+                empty = empty and blank
+                if keep_blank or not blank:
                     yield text
     except BROKEN as error:
         raise DataError(f"{path} is cut off or altered ({error}); copy or download it again") from error
     if empty:
         raise DataError(f"{path} holds no text; give a file with at least one")
+
+
+def read_records(path: str | Path) -> Iterator[dict]:
+    """The objects of a .jsonl file (also .gz, .xz), streamed, with all their fields; raises DataError as read_texts."""
+    path = Path(path).expanduser()
+    if _reader_of(path) is not _read_jsonl:
+        raise DataError(f"{path} holds no records; give a .jsonl file, also .gz or .xz")
+    try:
+        with OPENERS.get(path.suffix.lower(), open)(path, "rb") as stream:
+            for number, line in _lines(cast(BufferedIOBase, stream), str(path)):
+                if not line.isspace():
+                    yield _record(line, f"{path}, line {number}")
+    except BROKEN as error:
+        raise DataError(f"{path} is cut off or altered ({error}); copy or download it again") from error
 
 
 def _reader_of(path: Path):

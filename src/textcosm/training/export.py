@@ -72,11 +72,11 @@ def _record(run: Run, texts: TextStore) -> dict[str, Any]:
     cuda = run.device.type == "cuda"
     device = torch.cuda.get_device_name(run.device) if cuda else f"{platform.machine()} {run.device.type}"
     versions = {"textcosm": textcosm.__version__, "torch": str(torch.__version__)}
-    stages = {name: _reached(run.out / name) for name in ("autoencoder", "diffusion", "adaptation")}
+    stages = {name: reached(run.out / name) for name in ("autoencoder", "diffusion", "adaptation")}
     return {"data": data, "recipe": recipe, **stages, "device": device, "versions": versions}
 
 
-def _reached(folder: Path) -> dict[str, Any]:
+def reached(folder: Path) -> dict[str, Any]:
     """Steps, seconds and the last figures of a stage that this run trained."""
     if not (folder / STATE_FILE).exists():
         return {}

@@ -33,13 +33,19 @@ def baseline(
     device: Device = None,
     cache: Annotated[
         Path | None,
-        arg(metavar="DIR", help="Where tokens are kept; that of textcosm train on the same data will do.",
-            help_behavior_hint="(default: OUT/cache)"),
+        arg(
+            metavar="DIR",
+            help="Where tokens are kept; that of textcosm train on the same data will do.",
+            help_behavior_hint="(default: OUT/cache)",
+        ),
     ] = None,
     max_seconds: Annotated[
         float | None,
-        arg(metavar="S", help="Stop after so long; the rival is written as it stands.",
-            help_behavior_hint="(default: never)"),
+        arg(
+            metavar="S",
+            help="Stop after so long; the rival is written as it stands.",
+            help_behavior_hint="(default: never)",
+        ),
     ] = None,
     tensorboard: Annotated[bool, arg(help="Write TensorBoard files beside the journal.")] = False,
     seed: Annotated[int, arg(help="Of weights, order and noise.")] = 0,

@@ -28,7 +28,7 @@ from textcosm.checkpoint import read_index, whole_file
 from textcosm.errors import DataError, TextcosmError
 from textcosm.evaluation.card import metrics_table, write_card
 from textcosm.evaluation.evaluate import measure_autoencoder, measure_generation
-from textcosm.evaluation.judges import Judge, Surprise, open_judge
+from textcosm.evaluation.judges import open_judge
 from textcosm.pipeline import TextDiffusion, find_model
 from textcosm.tasks.files import read_texts
 
@@ -82,8 +82,8 @@ def measure(plan: Plan, say: Callable[[str], None] = print) -> dict[str, Any]:
         return measure_autoencoder(model, test[: plan.reconstructed], noise_texts=plan.under_noise).to_dict()
 
     def generation() -> dict[str, Any]:
-        judge = None if plan.judge == "none" else RememberingJudge(open_judge(plan.judge), plan.out, say)
-        return measure_generation(new, test, train, judge).to_dict()
+        judge = None if plan.judge == "none" else open_judge(plan.judge)
+        return measure_generation(new, test, train, judge, plan.out / "readings").to_dict()
 
     metrics = {"autoencoder": steps.once("autoencoder", autoencoder)}
     new = list(_stories(plan, model, steps))
@@ -118,28 +118,6 @@ class Steps:
         _write(path, result)
         self.say(f"{name}: {time.perf_counter() - start:.0f} s")
         return json.loads(result)
-
-
-class RememberingJudge(Judge):
-    """A judge that keeps what it has read on disk, a hundred texts at a time."""
-
-    def __init__(self, judge: Judge, folder: Path, say: Callable[[str], None]):
-        self.judge, self.name, self.say = judge, judge.name, say
-        self.path = folder / f"judge-{''.join(c if c.isalnum() else '_' for c in judge.name)}.json"
-        self.costs: dict[str, Any] = json.loads(self.path.read_text()) if self.path.is_file() else {}
-
-    def read(
-        self, texts: Any, batch_tokens: int = 1024, progress: Callable[[int], None] = lambda done: None
-    ) -> list[Surprise | None]:
-        new = [text for text in dict.fromkeys(texts) if text not in self.costs]
-        for start in range(0, len(new), AT_A_TIME):
-            part = new[start : start + AT_A_TIME]
-            for text, cost in zip(part, self.judge.read(part, batch_tokens), strict=True):
-                self.costs[text] = cost and [cost.nats, cost.tokens]
-            _write(self.path, json.dumps(self.costs, ensure_ascii=False))
-            self.say(f"judge: {start + len(part)} of {len(new)} texts")
-            progress(start + len(part))
-        return [Surprise(*self.costs[text]) if self.costs[text] else None for text in texts]
 
 
 def _stories(plan: Plan, model: TextDiffusion, steps: Steps) -> Iterator[str]:

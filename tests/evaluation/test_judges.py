@@ -45,7 +45,7 @@ def test_cost_is_minus_the_log_of_the_judges_own_probability(judge):
     with torch.no_grad():
         chances = judge.model(torch.tensor([[0, *ids]])).logits[0].log_softmax(-1)
     expected = -sum(chances[position, token].item() for position, token in enumerate(ids))
-    (cost,) = judge.read(["the cat sat"])
+    (cost,) = judge.read(["the cat sat"]).costs
     assert cost.tokens == 3
     assert cost.nats == pytest.approx(expected, rel=1e-5)
     assert cost.perplexity == pytest.approx(math.exp(expected / 3), rel=1e-5)
@@ -53,8 +53,8 @@ def test_cost_is_minus_the_log_of_the_judges_own_probability(judge):
 
 def test_a_text_costs_the_same_in_any_batch_and_keeps_its_place(judge):
     done = []
-    together = judge.read(TEXTS, batch_tokens=16, progress=done.append)
-    alone = [judge.read([text])[0] for text in TEXTS]
+    together = judge.read(TEXTS, batch_tokens=16, progress=done.append).costs
+    alone = [judge.read([text]).costs[0] for text in TEXTS]
     assert together[3] is None and alone[3] is None
     for one, other in zip(together, alone, strict=True):
         if one is not None:
@@ -71,7 +71,7 @@ def test_batches_stay_within_their_tokens():
 
 def test_long_texts_are_cut_to_what_the_judge_reads(judge):
     short = Judge("short", judge.model, judge.tokenizer, max_tokens=2)
-    assert short.read(["the cat sat"])[0].tokens == 2
+    assert short.read(["the cat sat"]).costs[0].tokens == 2
 
 
 def test_perplexity_of_a_set():

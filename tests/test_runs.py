@@ -5,10 +5,11 @@ import importlib.util
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from textcosm.errors import DataError
-from textcosm.evaluation.judges import Judge, Surprise
+from textcosm.evaluation.judges import Judge, Readings, Surprise
 from textcosm.pipeline import TextDiffusion
 
 RUNS = Path(__file__).parents[1] / "runs"
@@ -28,9 +29,10 @@ class CountingJudge(Judge):
     def __init__(self):
         self.name, self.texts = "counting", []
 
-    def read(self, texts, batch_tokens=1024, progress=lambda done: None):
+    def read(self, texts, batch_tokens=1024, progress=lambda done: None, cache=None):
         self.texts += texts
-        return [Surprise(1.0 * len(text.split()), len(text.split())) if text.split() else None for text in texts]
+        costs = [Surprise(1.0 * len(text.split()), len(text.split())) if text.split() else None for text in texts]
+        return Readings(costs, np.zeros((len(texts), 4), dtype=np.float32))
 
 
 @pytest.fixture

@@ -2,12 +2,13 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
 from textcosm.errors import DataError
 from textcosm.evaluation.evaluate import measure_autoencoder, measure_generation, measure_texts
-from textcosm.evaluation.judges import Judge, Surprise
+from textcosm.evaluation.judges import Judge, Readings, Surprise
 from textcosm.pipeline import Reconstruction, TextDiffusion
 
 TEXTS = [
@@ -50,8 +51,9 @@ class FlatJudge(Judge):
     def __init__(self, nats: float):
         self.name, self.nats = "flat", nats
 
-    def read(self, texts, batch_tokens=1024, progress=lambda done: None):
-        return [Surprise(self.nats * len(text.split()), len(text.split())) if text else None for text in texts]
+    def read(self, texts, batch_tokens=1024, progress=lambda done: None, cache=None):
+        costs = [Surprise(self.nats * len(text.split()), len(text.split())) if text else None for text in texts]
+        return Readings(costs, np.zeros((len(texts), 4), dtype=np.float32))
 
 
 def test_a_model_that_keeps_everything_scores_one_and_noise_wears_it_down(tiny_model):

@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -144,8 +145,13 @@ class GenerationResult(Result):
     """Judge perplexity (trimmed mean) of the generated texts over that of the real ones."""
 
 
-def measure_texts(texts: Sequence[str], training_texts: Iterable[str], judge: Judge | None = None) -> TextsResult:
-    """Diversity, memorisation, copies and judge perplexity of ``texts``. Raises DataError for an empty list."""
+def measure_texts(
+    texts: Sequence[str], training_texts: Iterable[str], judge: Judge | None = None, cache: Path | None = None
+) -> TextsResult:
+    """Diversity, memorisation, copies and judge perplexity of ``texts``; what the judge reads is kept in ``cache``.
+
+    Raises DataError for an empty list.
+    """
     if not texts:
         raise DataError("cannot measure 0 texts: give at least 1")
     training_texts = list(training_texts)
@@ -156,7 +162,7 @@ def measure_texts(texts: Sequence[str], training_texts: Iterable[str], judge: Ju
         diversity=diversity_interval(texts),
         memorised=memorisation(texts, training_texts),
         copies=copies(texts, training_texts),
-        perplexity=None if judge is None else perplexity(judge.name, judge.read(texts)),
+        perplexity=None if judge is None else perplexity(judge.name, judge.read(texts, cache=cache).costs),
     )
 
 
@@ -165,6 +171,7 @@ def measure_generation(
     references: Sequence[str],
     training_texts: Iterable[str],
     judge: Judge | None = None,
+    cache: Path | None = None,
 ) -> GenerationResult:
     """Measure generated ``texts`` beside the same number of real ``references`` (texts that were not trained on).
 
@@ -176,8 +183,8 @@ def measure_generation(
             "generate fewer texts or give more references"
         )
     training_texts = list(training_texts)
-    generated = measure_texts(texts, training_texts, judge)
-    real = measure_texts(references[: len(texts)], training_texts, judge)
+    generated = measure_texts(texts, training_texts, judge, cache)
+    real = measure_texts(references[: len(texts)], training_texts, judge, cache)
     return GenerationResult(
         generated=generated,
         real=real,

@@ -1,9 +1,15 @@
-"""Metrics of texts alone: diversity, memorisation, BLEU, written form; nothing here needs a model."""
+"""Metrics of texts alone: diversity, memorisation, lengths, BLEU, ROUGE, written form; nothing here needs a model."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from itertools import zip_longest
+from typing import Any
+
+import numpy as np
 
 from textcosm.errors import ConfigError, DataError
 from textcosm.evaluation.results import Interval, Result, bootstrap_ratio, jackknife
@@ -11,6 +17,8 @@ from textcosm.evaluation.results import Interval, Result, bootstrap_ratio, jackk
 WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
 SENTENCE = re.compile(r"""[.!?]+["'”’)]*(?=\s|$)""")
 Gram = tuple[str, ...]
+References = Sequence[str] | Sequence[Sequence[str]]
+"""What texts are compared with: one reference to a text, or several."""
 
 
 def words(text: str) -> list[str]:
@@ -58,6 +66,101 @@ def _diversity(pools: Sequence[tuple[list[Gram], ...]]) -> float:
     return product if pools else 0.0
 
 
+# ---------------------------------------------------------------- self-BLEU (arXiv 1802.01886)
+
+
+def self_bleu(texts: Sequence[str], sample: int = 1000, seed: int = 0) -> Interval:
+    """How alike the texts are: mean of the BLEU-4 of a text with all the other texts as its references, from 0 to 1.
+
+    Sentence BLEU as sacrebleu has it (tokeniser 13a, cased, exponential smoothing, orders that the text has). At most
+    ``sample`` texts are scored, drawn by ``seed``; all others are always their references, so it rises with the number
+    of texts: compare pools of the same size only. Empty texts are left out. Bootstrap interval over the scored texts.
+    Raises DataError for fewer than two texts, ConfigError without sacrebleu.
+    """
+    scorer = _bleu_scorer(effective_order=True)
+    tokens = [entries for entries in (scorer.tokenizer(text.rstrip()).split() for text in texts) if entries]
+    if len(tokens) < 2 or sample < 1:
+        raise DataError(f"self-BLEU cannot score {sample} of {len(tokens)} texts: give at least 1 of 2 that are not empty")
+    counts = [_gram_counts(entries) for entries in tokens]
+    most, sizes = _most_of_all(counts), sorted(map(len, tokens))
+    chosen = np.random.default_rng(seed).choice(len(tokens), min(sample, len(tokens)), replace=False).tolist()
+    scores = [_against_the_others(scorer, i, counts[i], len(tokens[i]), most, sizes) for i in sorted(chosen)]
+    return _mean(scores)
+
+
+Most = Mapping[Gram, tuple[int, int, int]]
+"""For every n-gram: the highest count in one text, that text's index, and the highest count in any other text."""
+
+
+def _gram_counts(entries: Sequence[str]) -> Counter[Gram]:
+    return Counter(tuple(entries[i : i + n]) for n in (1, 2, 3, 4) for i in range(len(entries) - n + 1))
+
+
+def _most_of_all(counts: Sequence[Counter[Gram]]) -> Most:
+    """One pass over all texts, instead of one for each text that is left out."""
+    most: dict[Gram, tuple[int, int, int]] = {}
+    for index, mine in enumerate(counts):
+        for gram, count in mine.items():
+            first, owner, second = most.get(gram, (0, -1, 0))
+            most[gram] = (count, index, first) if count > first else (first, owner, max(second, count))
+    return most
+
+
+def _against_the_others(
+    scorer: Any, index: int, mine: Counter[Gram], length: int, most: Most, sizes: Sequence[int]
+) -> float:
+    matches, totals = [0] * 4, [max(length - n, 0) for n in range(4)]
+    for gram, count in mine.items():
+        first, owner, second = most[gram]
+        matches[len(gram) - 1] += min(count, second if owner == index else first)
+    closest = _closest_other(sizes, length)
+    return scorer.compute_bleu(matches, totals, length, closest, smooth_method="exp", effective_order=True).score / 100
+
+
+def _closest_other(sizes: Sequence[int], length: int) -> int:
+    """The closest of the sorted sizes after taking one ``length`` out; of two as close, the shorter."""
+    place = bisect_left(sizes, length)
+    others = [sizes[i] for i in (place - 1, place + 1) if 0 <= i < len(sizes)]
+    return min(others, key=lambda other: (abs(other - length), other))
+
+
+# ---------------------------------------------------------------- lengths
+
+
+@dataclass(frozen=True)
+class Lengths(Result):
+    """How long texts are; words are words and punctuation marks (see :func:`words`)."""
+
+    words: Interval
+    """Mean of a text."""
+    words_std: float
+    """Standard deviation over texts."""
+    words_min: int
+    words_median: float
+    words_max: int
+    sentences: Interval
+    """Mean of a text."""
+
+
+def lengths(texts: Sequence[str]) -> Lengths:
+    """Words and sentences of texts, means with bootstrap intervals. Raises DataError for an empty list."""
+    if not texts:
+        raise DataError("cannot measure 0 texts: give at least 1")
+    counts = np.array([len(words(text)) for text in texts])
+    return Lengths(
+        words=_mean(counts.tolist()),
+        words_std=float(counts.std()),
+        words_min=int(counts.min()),
+        words_median=float(np.median(counts)),
+        words_max=int(counts.max()),
+        sentences=_mean([sentence_count(text) for text in texts]),
+    )
+
+
+def _mean(values: Sequence[float]) -> Interval:
+    return bootstrap_ratio(values, [1.0] * len(values))
+
+
 # ---------------------------------------------------------------- memorisation
 
 
@@ -90,19 +193,62 @@ def copies(texts: Sequence[str], training_texts: Iterable[str]) -> int:
 # ---------------------------------------------------------------- likeness of two texts
 
 
-def bleu(texts: Sequence[str], references: Sequence[str]) -> Interval:
-    """Corpus BLEU-4 (sacrebleu, tokeniser 13a, cased) from 0 to 1, one reference each, with a jackknife interval."""
-    _same_length(texts, references)
+def bleu(texts: Sequence[str], references: References) -> Interval:
+    """Corpus BLEU-4 (sacrebleu, tokeniser 13a, cased) from 0 to 1, with a jackknife interval.
+
+    Raises DataError for a text without a reference, ConfigError without sacrebleu.
+    """
+    several = _several(texts, references)
+    scorer = _bleu_scorer()
+
+    def score(chosen: list[int]) -> float:
+        streams = list(zip_longest(*(several[i] for i in chosen)))  # sacrebleu skips None: some texts have fewer
+        return scorer.corpus_score([texts[i] for i in chosen], streams).score / 100
+
+    return jackknife(score, len(texts))
+
+
+def _bleu_scorer(effective_order: bool = False) -> Any:
     try:
         from sacrebleu.metrics.bleu import BLEU
     except ImportError as error:
         raise ConfigError("BLEU needs sacrebleu, which is not installed: pip install 'textcosm[eval]'") from error
-    scorer = BLEU()
+    return BLEU(effective_order=effective_order)
 
-    def score(chosen: list[int]) -> float:
-        return scorer.corpus_score([texts[i] for i in chosen], [[references[i] for i in chosen]]).score / 100
 
-    return jackknife(score, len(texts))
+@dataclass(frozen=True)
+class Rouge(Result):
+    """ROUGE F1 from 0 to 1, means over texts: words shared, pairs of words shared, longest common subsequence."""
+
+    rouge1: Interval
+    rouge2: Interval
+    rougeL: Interval
+
+
+def rouge(texts: Sequence[str], references: References) -> Rouge:
+    """ROUGE-1, -2 and -L (rouge-score, Porter stemmer), each the best of a text's references, with bootstrap intervals.
+
+    Raises DataError for a text without a reference, ConfigError without rouge-score.
+    """
+    several = _several(texts, references)
+    try:
+        from rouge_score.rouge_scorer import RougeScorer
+    except ImportError as error:
+        raise ConfigError("ROUGE needs rouge-score, which is not installed: pip install 'textcosm[eval]'") from error
+    names = ["rouge1", "rouge2", "rougeL"]
+    scorer = RougeScorer(names, use_stemmer=True)
+    found = [scorer.score_multi(mine, text) for text, mine in zip(texts, several, strict=True)]
+    return Rouge(*(_mean([float(scores[name].fmeasure) for scores in found]) for name in names))
+
+
+def _several(texts: Sequence[str], references: References) -> list[list[str]]:
+    """Each text's references as a list."""
+    _same_length(texts, references)
+    several = [[mine] if isinstance(mine, str) else list(mine) for mine in references]
+    alone = [number for number, mine in enumerate(several, start=1) if not mine]
+    if alone:
+        raise DataError(f"{len(alone)} texts have no reference, first text {alone[0]}: give at least one for each")
+    return several
 
 
 @dataclass(frozen=True)
@@ -169,6 +315,6 @@ def _spaced(text: str, word: re.Match[str]) -> bool:
     return word.start() > 0 and text[word.start() - 1].isspace()
 
 
-def _same_length(texts: Sequence[str], references: Sequence[str]) -> None:
+def _same_length(texts: Sequence[str], references: Sequence[Any]) -> None:
     if len(texts) != len(references):
         raise DataError(f"{len(texts)} texts cannot be compared with {len(references)} references: give one for each")

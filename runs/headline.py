@@ -1,0 +1,338 @@
+"""The headline table: our models at several numbers of steps beside the rivals, on one machine and the same texts.
+
+    python runs/headline.py MODEL RIVAL ... --train TRAIN.jsonl --test TEST.jsonl --out DIR
+
+A model of ours is measured at every one of ``--steps``, a rival at its own; ``PATH@20`` asks for 20 steps of either.
+Where ``OUT/NAME/report.json`` is there (``textcosm evaluate --out``), its quality is taken from it and not measured
+again. Speeds are timed in one go, in rounds over all systems, so that a busy minute hurts them alike; peak memory is
+that of a fresh process that loads the system and writes one batch.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import tyro
+from page import Panel, curve, shown, table, write_page
+from study import Plan, Study, command, open_model, run, tell
+
+from textcosm.baselines import open_rival, open_subject
+from textcosm.errors import ConfigError
+from textcosm.evaluation.metrics import memorisation
+from textcosm.evaluation.report import JSON_FILE, Report, read_report
+from textcosm.evaluation.subject import Subject, of_model
+from textcosm.pipeline import TextDiffusion
+from textcosm.tasks.files import read_texts
+
+AT_A_TIME = 100
+"""Texts of a seed; a stopped command goes on after the last of these."""
+BATCHES = (1, 64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadlinePlan(Plan):
+    """What stands in the table."""
+
+    systems: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="SYSTEM ...")]
+    """Shipped names, model folders, training runs and rivals' folders, each also with @STEPS."""
+    train: Path
+    """What all of them were trained on: what counts as memorised."""
+    docs: Path = Path("docs")
+    steps: tuple[int, ...] = (200, 50, 20, 10)
+    """Of our models."""
+    rounds: int = 3
+    """Times that every speed is taken; the median counts."""
+
+
+@dataclass(frozen=True)
+class System:
+    """A row of the table: something that writes texts, and the arithmetic of writing one."""
+
+    name: str
+    path: str
+    steps: int | None
+    subject: Subject
+    embedding: int
+    """Parameters of token embeddings and token heads."""
+    other: int
+    passes: float
+    """Runs of the network one after the other, for one text."""
+    positions: int
+    """Vectors in a run."""
+    gflop: float
+    """2 x parameters x vectors, over all passes and the way back to text; attention's own products are left out."""
+
+
+# --- systems
+
+
+class Zoo:
+    """Opens what the plan names, each model once."""
+
+    def __init__(self, plan: HeadlinePlan):
+        self.plan = plan
+        self.models: dict[str, TextDiffusion] = {}
+
+    def systems(self) -> list[System]:
+        found = [system for given in self.plan.systems for system in self._open(given)]
+        names = [system.name for system in found]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ConfigError(f"two systems are called {min(twice)!r}: give their folders different names")
+        return found
+
+    def _open(self, given: str) -> Iterator[System]:
+        path, _, wanted = given.partition("@")
+        if wanted and not wanted.isdigit():
+            raise ConfigError(f"{given!r} asks for {wanted!r} steps: give a whole number after the @")
+        steps = int(wanted) if wanted else None
+        subject = open_subject(path, steps=steps, device=self.plan.device)
+        if subject is not None:
+            yield self._rival(path, steps, subject)
+            return
+        for count in (steps,) if steps else self.plan.steps:
+            yield self._ours(path, count)
+
+    def _ours(self, path: str, steps: int) -> System:
+        if path not in self.models:
+            self.models[path] = open_model(path, self.plan)[0]
+        model = self.models[path]
+        name = f"{_plain(path)}-{steps}"
+        sizes = sizes_of(model)
+        passes = 2 * steps - 1 if model.config.sampler.solver == "heun" else steps
+        slots, positions = model.config.autoencoder.num_latents, model.config.autoencoder.max_length
+        work = passes * slots * sizes["denoiser"] + positions * (sizes["decompressor"] + sizes["head"])
+        other = sizes["denoiser"] + sizes["decompressor"]
+        subject = of_model(model, name, steps=steps)
+        return System(name, path, steps, subject, sizes["head"], other, passes, slots, 2e-9 * work)
+
+    def _rival(self, path: str, steps: int | None, subject: Subject) -> System:
+        rival = open_rival(path, self.plan.device)
+        embedding, other = rival.parameters["embedding"], rival.parameters["other"]
+        length = rival.network.config.max_length
+        if rival.kind == "masked":
+            passes, positions = float(steps or rival.sampler.steps), length
+        else:
+            passes, positions = _tokens(rival, rival.sample(64, seed=self.plan.seed)), 1
+        name = _plain(path) if steps is None else f"{_plain(path)}-{steps}"
+        work = passes * positions * (embedding + other)
+        return System(name, path, steps, subject, embedding, other, passes, positions, 2e-9 * work)
+
+
+def sizes_of(model: TextDiffusion) -> dict[str, int]:
+    """Parameters that writing a text uses: the denoiser's, the decompressor's, the token head's."""
+    autoencoder = model.autoencoder
+
+    def count(*modules: torch.nn.Module | None) -> int:
+        return sum(p.numel() for module in modules if module is not None for p in module.parameters())
+
+    parts = [getattr(autoencoder, name, None) for name in ("from_latents", "decompressor", "narrow")]
+    return {"denoiser": count(model.denoiser), "decompressor": count(*parts), "head": count(autoencoder.token_head)}
+
+
+def _tokens(rival: Any, texts: Sequence[str]) -> float:
+    """Mean tokens of a text: what an autoregressive model runs through, one at a time."""
+    mask = rival.tokenizer.tokenize(list(texts), rival.network.config.max_length).mask
+    return float(mask.sum(1).float().mean())
+
+
+def _plain(path: str) -> str:
+    """What to call a model: its folder, or the run that its folder ``model`` is in."""
+    folder = Path(path).expanduser()
+    return folder.resolve().parent.name if folder.name == "model" else folder.name
+
+
+# --- quality
+
+
+class Headline:
+    """One call: systems, what is known of each, and the page."""
+
+    def __init__(self, plan: HeadlinePlan, say=tell):
+        self.plan, self.study = plan, Study(plan, say)
+        self.systems = Zoo(plan).systems()
+
+    @cached_property
+    def training_texts(self) -> list[str]:
+        return list(read_texts(self.plan.train, self.plan.text_field))
+
+    def quality(self, system: System) -> dict[str, Any] | None:
+        """From a report that is there, else measured on texts that are made a hundred at a time."""
+        report = self.plan.out / system.name / JSON_FILE
+        if report.is_file():
+            return from_report(read_report(report))
+        texts = self._texts(system)
+        if texts is None:
+            return None
+        return self.study.once(f"quality-{system.name}", system.subject.manifest, lambda: self._measured(texts))
+
+    def _texts(self, system: System) -> list[str] | None:
+        plan, found = self.plan, []
+        for part, start in enumerate(range(0, plan.count, AT_A_TIME)):
+            count = min(AT_A_TIME, plan.count - start)
+            made = self.study.once(
+                f"texts-{system.name}-{part:02d}",
+                [system.subject.manifest, count],
+                lambda n=count, k=part: {"texts": [t for b in system.subject.texts(n, plan.seed + k) for t in b]},
+            )
+            if made is None:
+                return None
+            found += made["texts"]
+        return found
+
+    def _measured(self, texts: list[str]) -> dict[str, Any]:
+        return {**self.study.quality(texts), "memorised": asdict(memorisation(texts, self.training_texts))}
+
+    # --- speed and memory
+
+    def timings(self) -> dict[str, dict[str, float]] | None:
+        """Seconds a text of every system at batch 1 and 64: medians over rounds."""
+        names = [system.name for system in self.systems]
+        return self.study.once("timings", [names, self.plan.rounds, self.plan.threads], self._timed)
+
+    def _timed(self) -> dict[str, dict[str, float]]:
+        taken: dict[str, dict[int, list[float]]] = {s.name: {n: [] for n in BATCHES} for s in self.systems}
+        for system in self.systems:
+            list(system.subject.texts(1, self.plan.seed))  # the first call allocates and compiles
+        for number in range(self.plan.rounds):
+            for size in BATCHES:
+                for system in self.systems:
+                    start = time.perf_counter()
+                    list(system.subject.texts(size, self.plan.seed + 1 + number))
+                    taken[system.name][size].append((time.perf_counter() - start) / size)
+        return {name: {str(n): statistics.median(times) for n, times in rows.items()} for name, rows in taken.items()}
+
+    def memory(self, system: System) -> dict[str, Any] | None:
+        """Peak memory in MB of a fresh process that loads ``system`` and writes a batch of 64."""
+        return self.study.once(f"memory-{system.name}", system.subject.manifest, lambda: _peak_of(system, self.plan))
+
+
+def from_report(report: Report) -> dict[str, Any]:
+    """The quality in a report of ``textcosm evaluate``; None for what was not measured there."""
+    found = {name: asdict(value) for name, value in report.metrics.items()}
+    return {name: found.get(name) for name in ("mauve", "perplexity", "diversity", "memorised")}
+
+
+def _peak_of(system: System, plan: HeadlinePlan) -> dict[str, Any]:
+    code = "import sys, headline; headline.print_peak(*sys.argv[1:])"
+    runs = str(Path(__file__).resolve().parent)
+    paths = os.pathsep.join(filter(None, [runs, os.environ.get("PYTHONPATH")]))
+    settings = [system.path, str(system.steps or 0), plan.device or "", str(plan.threads)]
+    result = subprocess.run(
+        [sys.executable, "-c", code, *settings], capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": paths},
+    )  # fmt: skip
+    if result.returncode:
+        lines = result.stderr.strip().splitlines() or ["no message"]
+        raise ConfigError(f"{system.name} failed in a fresh process ({lines[-1]}): see that it fits into memory")
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def print_peak(path: str, steps: str, device: str, threads: str) -> None:
+    """In a fresh process: load, write one batch, print what it took at most, in MB."""
+    torch.set_num_threads(int(threads))
+    wanted = int(steps) or None
+    subject = open_subject(path, steps=wanted, device=device or None)
+    if subject is None:
+        subject = of_model(TextDiffusion.load(path, device or None), "ours", steps=wanted)
+    list(subject.texts(BATCHES[-1], 0))
+    cuda = torch.cuda.max_memory_allocated() / 1e6 if torch.cuda.is_available() else None
+    print(json.dumps({"resident": peak_resident(), "cuda": cuda}))
+
+
+def peak_resident() -> float:
+    """Most resident memory of this process so far, in MB.
+
+    Linux: VmHWM, which begins anew at exec; getrusage's maximum would hold that of the parent as well.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 1e3
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+
+
+# --- the page
+
+
+def study(plan: HeadlinePlan, say=tell) -> Path:
+    """Measure what is not measured yet, and write the page."""
+    headline = Headline(plan, say)
+    known = {system.name: headline.quality(system) for system in headline.systems}
+    timings = headline.timings() or {}
+    memory = {system.name: headline.memory(system) for system in headline.systems}
+    rows = [_row(s, known[s.name], timings.get(s.name), memory[s.name]) for s in headline.systems]
+    real = headline.study.real()
+    if real:
+        rows.append(_row(None, real, None, None))
+    tables = [table(("system", "MAUVE", "PPL", "Div", "Mem", "s / text, batch 1", "batch 64", "peak MB"), rows)]
+    tables.append(table(("system", "parameters: embedding", "other", "passes", "vectors a pass", "GFLOP / text"),
+                        [_arithmetic(system) for system in headline.systems]))  # fmt: skip
+    said = [*headline.study.said(), _machine(plan), _explained(plan)]
+    names = ["@".join([_plain(path), *steps]) for path, *steps in (given.split("@") for given in plan.systems)]
+    options = [*names, "--train", plan.train.name, "--steps", *map(str, plan.steps), "--rounds", str(plan.rounds)]
+    panels = _panels(headline.systems, known, timings)
+    return write_page(
+        plan.docs, "headline", "Ours beside the rivals", said, tables, panels, command("headline", plan, *options)
+    )
+
+
+def _row(
+    system: System | None, known: dict[str, Any] | None, timing: dict[str, float] | None, memory: dict[str, Any] | None
+) -> tuple[str, ...]:
+    known = known or {"mauve": None, "perplexity": None, "diversity": None}
+    speeds = [f"{timing[str(n)]:.3f}" if timing else "-" for n in BATCHES]
+    peak = f"{memory['cuda'] or memory['resident']:.0f}" if memory else "-"
+    name = system.name if system else "real texts"
+    measures = shown(known["mauve"]), shown(known["perplexity"], 1), shown(known["diversity"])
+    return (name, *measures, shown(known.get("memorised")), *speeds, peak)
+
+
+def _arithmetic(system: System) -> tuple[str, ...]:
+    sizes = (f"{system.embedding / 1e6:.1f} M", f"{system.other / 1e6:.1f} M")
+    return (system.name, *sizes, f"{system.passes:.0f}", str(system.positions), f"{system.gflop:.2f}")
+
+
+def _explained(plan: HeadlinePlan) -> str:
+    return (
+        "GFLOP / text is 2 x parameters x vectors over all passes and the way back to tokens, without attention's own "
+        "products; the masked rival's is an upper bound, as it skips passes in which nothing changes. Passes follow "
+        f"one another. Speeds are medians of {plan.rounds} rounds over all systems; peak MB is a fresh process writing "
+        f"{BATCHES[-1]} texts, Python and torch included (on a GPU: what torch allocated there)."
+    )
+
+
+def _machine(plan: HeadlinePlan) -> str:
+    if plan.device != "cpu" and torch.cuda.is_available():
+        return f"Machine: {torch.cuda.get_device_name()}."
+    return f"Machine: {plan.threads} CPU threads."
+
+
+def _panels(
+    systems: Sequence[System], known: dict[str, dict[str, Any] | None], timings: dict[str, dict[str, float]]
+) -> Iterator[Panel]:
+    """Quality over seconds a text: one line per model of ours, a point per rival."""
+    paths = list(dict.fromkeys(system.path for system in systems))
+    for measure, title, log in (("mauve", "MAUVE", False), ("perplexity", "perplexity", True)):
+        for size in BATCHES:
+            lines = []
+            for path in paths:
+                mine = [s for s in systems if s.path == path and s.name in timings and known[s.name]]
+                points = [(timings[s.name][str(size)], (known[s.name] or {})[measure]) for s in mine]
+                lines.append(curve(_plain(path), sorted(points, key=lambda point: point[0])))
+            yield Panel(f"{title} and speed, batch {size}", "seconds a text", title, lines, log_x=True, log_y=log)
+
+
+if __name__ == "__main__":
+    chosen = tyro.cli(HeadlinePlan, description=__doc__)
+    run("headline", lambda: study(chosen))

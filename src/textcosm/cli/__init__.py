@@ -11,6 +11,8 @@ COMMANDS = {
     "generate": "write new texts, made from noise",
     "train": "train a model on your own texts: autoencoder, latent cache, diffusion",
     "baseline": "train a rival on the same texts: an autoregressive or a masked model",
+    "evaluate": "measure new texts beside real ones, in a report that others can repeat",
+    "compare": "set reports side by side, with the differences and what they are worth",
     "reconstruct": "send texts through the latent space and back, and count the tokens that survive",
     "interpolate": "write the texts on the way from one text to another",
     "info": "show what a model is, how it was trained and what was measured",

@@ -42,8 +42,17 @@ class Rows:
         return digest.hexdigest()
 
     @property
+    def written(self) -> "Rows":
+        """Without the blank ones."""
+        return Rows(self.name, tuple(row for row in self.rows if not row.is_blank))
+
+    @property
     def has_sources(self) -> bool:
-        return self.rows[0].source is not None
+        return all(row.source is not None for row in self.rows)
+
+    @property
+    def has_targets(self) -> bool:
+        return self.has_sources and all(row.targets for row in self.rows)
 
     def draw(self, n: int, seed: int) -> list[Row]:
         """``n`` of the rows, chosen by ``seed``, in their own order. Raises DataError where there are fewer."""
@@ -55,34 +64,60 @@ class Rows:
 
 
 def read_rows(data: str | Path, field: str | None = None) -> Rows:
-    """The rows of a file or of ``hf:NAME``. A .jsonl whose records have a ``source`` gives sources and targets too.
+    """The rows of a file or of ``hf:NAME``; ``field`` holds the text, as for read_texts, which says what DataError means.
 
-    There the text is ``field``, else ``text``, ``target`` or the first of ``targets``. Raises DataError as read_texts.
+    In a .jsonl, ``source`` is kept beside the text; where the first record has ``target`` or ``targets`` as well and no
+    field is named, these are the accepted answers, and the text is ``text``, else the first of them.
     """
     if str(data).startswith(PREFIX):
         task = HubTask(str(data).removeprefix(PREFIX), field, 0.0)
         return Rows(str(data), tuple(Row(example.text) for example in task.examples("train")))
     path = Path(data).expanduser()
-    if ".jsonl" in path.suffixes and path.is_file() and "source" in next(read_records(path), {}):
-        return Rows(path.name, tuple(_pair(r, field, f"{path}, record {i}") for i, r in enumerate(read_records(path), 1)))
+    first = next(read_records(path), {}) if ".jsonl" in path.suffixes and path.is_file() else {}
+    if field is None and "source" in first and {"target", "targets"} & first.keys():
+        records = enumerate(read_records(path), start=1)
+        return Rows(path.name, tuple(_answered(record, f"{path}, record {i}") for i, record in records))
     keep_blank = ".txt" not in path.suffixes  # there a blank line only sets texts apart; elsewhere it is an empty text
-    return Rows(path.name, tuple(Row(text) for text in read_texts(path, field, keep_blank)))
+    texts = read_texts(path, field, keep_blank)
+    if "source" not in first or field == "source":
+        return Rows(path.name, tuple(Row(text) for text in texts))
+    sources = (record.get("source") for record in read_records(path))
+    return Rows(path.name, tuple(map(_with_source, texts, sources)))
 
 
-def _pair(record: Mapping[str, Any], field: str | None, where: str) -> Row:
-    source, targets = record.get("source"), record.get("targets", record.get("target", []))
+def _with_source(text: str, source: Any) -> Row:
+    return Row(text, source if isinstance(source, str) else None)
+
+
+def _answered(record: Mapping[str, Any], where: str) -> Row:
+    source, targets = record.get("source"), record.get("targets", record.get("target"))
     targets = [targets] if isinstance(targets, str) else targets
-    text = record.get(field or "text", targets[0] if isinstance(targets, list) and targets else None)
-    if not isinstance(source, str) or not isinstance(text, str) or not _are_texts(targets):
-        raise DataError(f'{where} is no pair; give {{"source": ..., "text": ...}} or {{"source": ..., "targets": [...]}}')
+    texts = isinstance(targets, list) and all(isinstance(target, str) for target in targets)
+    if not isinstance(source, str) or not targets or not texts:
+        raise DataError(f'{where} is no pair; give {{"source": "...", "targets": ["...", ...]}}')
+    text = record.get("text", targets[0])
+    if not isinstance(text, str):
+        raise DataError(f"{where}: its field 'text' holds {type(text).__name__}, not text; mend it")
     return Row(text, source, tuple(targets))
 
 
-def _are_texts(values: Any) -> bool:
-    return isinstance(values, list) and all(isinstance(value, str) for value in values)
+def as_rows(texts: Rows | Sequence[str], name: str) -> Rows:
+    """Plain texts as rows of that name."""
+    return texts if isinstance(texts, Rows) else Rows(name, tuple(Row(text) for text in texts))
 
 
-def split_blank(texts: Sequence[str]) -> tuple[list[str], int]:
-    """The texts that hold something, and how many do not."""
-    kept = [text for text in texts if text.strip()]
-    return kept, len(texts) - len(kept)
+def answered_by(sources: Sequence[str], references: Rows, name: str) -> list[Row]:
+    """For each source the row of the references with that source and, in ``targets``, every answer given to it there.
+
+    Raises DataError, with ``name`` for who asks, where sources are not found: the texts are of different tasks.
+    """
+    answers: dict[str, list[str]] = {}
+    for row in references.rows:
+        answers.setdefault(row.source or "", []).extend(row.targets)
+    missing = [source for source in sources if source not in answers]
+    if missing:
+        raise DataError(
+            f"{name} and {references.name} are of different tasks: {len(missing)} of {len(sources)} sources are not in "
+            f"{references.name} (first {missing[0][:60]!r}); give the data that these texts answer"
+        )
+    return [Row(answers[source][0], source, tuple(answers[source])) for source in sources]

@@ -1,0 +1,187 @@
+"""``textcosm evaluate``: texts of a model or a file, measured beside real ones, as a report that others can repeat."""
+
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from tyro.conf import Positional, arg
+
+from textcosm.cli.options import Device, parse_and_run
+from textcosm.errors import ConfigError
+
+if TYPE_CHECKING:
+    from textcosm.evaluation.subject import Subject
+    from textcosm.training.fit import StepReport
+
+PAIRED = ("rouge1", "rouge2", "rougeL", "bleu", "bertscore")
+OWN = "(default: the model's own)"
+
+
+def run(arguments: list[str]) -> None:
+    parse_and_run(command(shlex.join(["textcosm", "evaluate", *arguments])), "evaluate", arguments)
+
+
+def command(line: str) -> Callable[..., None]:
+    """The command, which was called as ``line``."""
+
+    def evaluate(
+        subject: Annotated[
+            Positional[str],
+            arg(
+                metavar="MODEL|TEXTS",
+                help="A shipped model, the folder of a model, a rival or a training run, or a file of texts.",
+            ),
+        ],
+        /,
+        against: Annotated[
+            str, arg(metavar="DATA", help="Real texts that the model has not seen: a file, or hf:NAME of a hub dataset.")
+        ],
+        judge: Annotated[
+            str,
+            arg(
+                metavar="NAME",
+                help="The language model that reads the texts: smollm2, a .gguf file, a folder, a hub name, or none.",
+            ),
+        ] = "smollm2",
+        n: Annotated[int, arg(aliases=["-n"], metavar="N", help="How many texts, and as many real ones.")] = 1000,
+        draws: Annotated[int, arg(metavar="K", help="Draws of MAUVE; 0 leaves it out.")] = 5,
+        train: Annotated[
+            str | None,
+            arg(
+                metavar="TRAIN",
+                help="The texts that the model was trained on: shows what it has memorised.",
+                help_behavior_hint="(default: not measured)",
+            ),
+        ] = None,
+        metrics: Annotated[
+            tuple[str, ...],
+            arg(
+                metavar="NAME",
+                help="For texts that answer sources: rouge1, rouge2, rougeL, bleu, bertscore, toxicity, similarity, "
+                "fluency, joint.",
+            ),
+        ] = PAIRED,
+        out: Annotated[
+            Path | None,
+            arg(
+                metavar="DIR",
+                help="Where report.json, report.html and texts.jsonl go.",
+                help_behavior_hint="(default: evaluated/NAME)",
+            ),
+        ] = None,
+        name: Annotated[
+            str | None, arg(metavar="NAME", help="What the report calls it.", help_behavior_hint="(default: its own)")
+        ] = None,
+        steps: Annotated[int | None, arg(metavar="K", help="Steps from noise to text.", help_behavior_hint=OWN)] = None,
+        solver: Annotated[str | None, arg(metavar="NAME", help="As for generate.", help_behavior_hint=OWN)] = None,
+        seed: Annotated[int, arg(metavar="S", help="Of the texts, the real ones drawn, and MAUVE.")] = 0,
+        batch_size: Annotated[int, arg(metavar="B", help="Texts made at a time.")] = 64,
+        device: Device = None,
+        text_field: Annotated[
+            str | None,
+            arg(
+                metavar="FIELD",
+                help="Which field of DATA and TRAIN holds the text.",
+                help_behavior_hint='(default: "text", or the only one of text)',
+            ),
+        ] = None,
+        own_field: Annotated[
+            str | None,
+            arg(
+                metavar="FIELD",
+                help="The same for a file of texts to evaluate.",
+                help_behavior_hint='(default: "text", or the only one of text)',
+            ),
+        ] = None,
+        cache: Annotated[
+            Path | None,
+            arg(
+                metavar="DIR",
+                help="Where the judge's readings are kept, so that nothing is read twice.",
+                help_behavior_hint="(default: the user's cache folder)",
+            ),
+        ] = None,
+    ) -> None:
+        """Measure new texts beside real ones: MAUVE, perplexity, diversity, memorisation and more, with intervals.
+
+        Writes report.json, report.html and texts.jsonl. The same command gives the same numbers.
+        """
+        from rich.console import Console
+
+        from textcosm.cli.progress import showing
+        from textcosm.cli.table import print_table
+        from textcosm.evaluation.evaluate import EvaluationConfig
+        from textcosm.evaluation.evaluate import evaluate as measure
+        from textcosm.evaluation.judges import default_cache, open_judge
+        from textcosm.evaluation.rows import read_rows
+        from textcosm.pipeline import best_device
+
+        config = EvaluationConfig(n, draws, seed, metrics)
+        references = read_rows(against, text_field)
+        training = None if train is None else read_rows(train, text_field)
+        chosen = device or str(best_device())
+        asked = open_subject(subject, name, steps, solver, batch_size, chosen, own_field)
+        reader = None if judge == "none" else open_judge(judge, chosen)
+        folder = out or Path("evaluated") / Path(asked.name).name
+        with showing(Console(stderr=True)) as report:
+            result = measure(
+                asked, references, reader, config, training=training, out=folder, cache=cache or default_cache(),
+                command=line, device=chosen, progress=_Teller(report),
+            )  # fmt: skip
+        print_table(result.table())
+        for note in [*result.notes, *(f"left out: {count} {reason}" for reason, count in result.excluded.items())]:
+            print(note, file=sys.stderr)
+        print(f"the report is {folder / 'report.html'}", file=sys.stderr)
+
+    return evaluate
+
+
+def open_subject(
+    given: str,
+    name: str | None,
+    steps: int | None,
+    solver: str | None,
+    batch_size: int,
+    device: str,
+    field: str | None,
+) -> "Subject":
+    """A file of texts, a rival, or a model of ours, whichever ``given`` is."""
+    from dataclasses import replace
+
+    from textcosm.baselines import open_subject as open_rival
+    from textcosm.evaluation.subject import of_file, of_model
+    from textcosm.pipeline import TextDiffusion
+    from textcosm.tasks.files import READERS
+
+    path = Path(given).expanduser()
+    if path.is_file() or any(suffix in READERS for suffix in path.suffixes):
+        if steps is not None or solver is not None:
+            raise ConfigError(f"{given} is a file of texts, made already: leave --steps and --solver out")
+        found = of_file(path, field)
+        return replace(found, name=name or found.name)
+    rival = open_rival(path, name=name, steps=steps, batch_size=batch_size, device=device)
+    if rival is not None:
+        if solver is not None:
+            raise ConfigError(f"{given} is a rival, which has no --solver: leave it out")
+        return rival
+    model = TextDiffusion.load(given, device)
+    called = name or (path.resolve().parent.name if path.name == "model" else path.name)
+    return of_model(model, called, steps=steps, solver=solver, batch_size=batch_size)
+
+
+class _Teller:
+    """Stages of an evaluation as reports for the progress display of training, which counts texts too."""
+
+    def __init__(self, report: "Callable[[StepReport], None]"):
+        self.report, self.start = report, 0.0
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        from textcosm.training.fit import StepReport
+
+        if done == 0:
+            self.start = time.monotonic()
+        speed = done / max(time.monotonic() - self.start, 1e-6)
+        self.report(StepReport(done, total, stage, {}, speed, (total - done) / speed if speed else 0.0))

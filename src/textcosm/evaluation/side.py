@@ -5,7 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from textcosm.evaluation.judges import Judge, Readings, Surprise, perplexity
-from textcosm.evaluation.metrics import copies, diversity_interval, lengths, memorisation, self_bleu, sentence_count, words
+from textcosm.evaluation.metrics import (
+    copies,
+    diversity_interval,
+    lengths,
+    memorisation,
+    self_bleu,
+    sentence_count,
+    words,
+)
 from textcosm.evaluation.results import Interval, bootstrap_ratio
 
 LARGEST = 1e300

@@ -1,0 +1,141 @@
+"""The commands evaluate and compare from end to end, on a tiny model, files and rivals, without a judge."""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from textcosm import cli
+from textcosm.cli import table
+from textcosm.evaluation.report import read_report
+from textcosm.testing import tiny_model
+
+for package in ("sacrebleu", "jinja2", "matplotlib"):
+    pytest.importorskip(package)
+
+STORIES = [
+    f"The {animal} saw {colour} books. It {verb} them!"
+    for animal in ("dog", "cat", "bird")
+    for colour in ("red", "old")
+    for verb in ("read", "sold")
+]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> str:
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    tiny_model().save(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    """A folder with real texts and generated ones, worked in."""
+    (tmp_path / "real.txt").write_text("\n".join(STORIES))
+    rows = [{"text": story.replace("dog", "cow")} for story in STORIES]
+    (tmp_path / "new.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def run(capsys):
+    def call(*arguments: str) -> tuple[int, str, str]:
+        try:
+            code = cli.main(arguments)
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 1
+        return code, *capsys.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def refused(run):
+    def call(*arguments: str) -> str:
+        code, out, err = run(*arguments)
+        assert (code, out) == (2, ""), err
+        assert err.startswith("textcosm: ") and err.count("\n") == 1
+        return err
+
+    return call
+
+
+def evaluate(run, subject: str, *options: str, n: int = 10):
+    return run("evaluate", subject, "--against", "real.txt", "--judge", "none", "-n", str(n), *options)
+
+
+def test_a_model_is_evaluated_to_the_same_report_twice(run, here, model):
+    options = ["--out", "out", "--steps", "2", "--solver", "ddim", "--device", "cpu", "--train", "real.txt"]
+    reports = []
+    for _ in range(2):
+        code, out, err = evaluate(run, model, *options)
+        assert code == 0, err
+        found = json.loads((here / "out" / "report.json").read_text())
+        found.pop("timings")
+        reports.append(found)
+    assert reports[0] == reports[1]
+    assert out.startswith("| metric | tiny | references | ratio |\n| --- |") and "| Div |" in out
+    assert "generate  10/10" in err and "the report is out/report.html" in err
+    manifest = reports[0]["manifest"]
+    assert manifest["command"].startswith(f"textcosm evaluate {model} --against real.txt --judge none -n 10")
+    assert manifest["model"]["sampler"]["steps"] == 2 and manifest["train"]["name"] == "real.txt"
+    assert (here / "out" / "report.html").stat().st_size > 10_000
+
+
+def test_a_file_is_evaluated_into_a_folder_of_its_name(run, here):
+    code, _, err = evaluate(run, "new.jsonl", "--name", "cows", n=12)
+    assert code == 0, err
+    report = read_report(here / "evaluated" / "cows")
+    assert report.name == "cows" and report.samples == [story.replace("dog", "cow") for story in STORIES]
+
+
+@pytest.mark.parametrize(
+    ("subject", "options", "message"),
+    [
+        ("new.jsonl", ["-n", "13"], "real.txt holds 12 texts, fewer than n = 13: lower -n"),
+        ("new.jsonl", ["-n", "1"], "n is 1; an evaluation takes at least 2"),
+        ("new.jsonl", ["--steps", "3"], "is a file of texts, made already: leave --steps"),
+        ("none.jsonl", [], "none.jsonl does not exist"),
+        ("nothing", [], "there is no model 'nothing'"),
+        ("new.jsonl", ["--own-field", "story"], "no field 'story'; it has: text"),
+        ("new.jsonl", ["--against", "none.txt"], "none.txt does not exist"),
+        ("new.jsonl", ["--judge", "nowhere.gguf"], "judge 'nowhere.gguf' is not there"),
+    ],
+)
+def test_evaluate_refuses(refused, here, subject, options, message):
+    assert message in refused("evaluate", subject, "--against", "real.txt", "--judge", "none", "-n", "10", *options)
+    assert not (here / "evaluated").exists()
+
+
+def test_compare_writes_markdown_and_a_page(run, here):
+    for name in ("new.jsonl", "real.txt"):
+        assert evaluate(run, name, "--out", name + ".d")[0] == 0
+    code, out, err = run("compare", "new.jsonl.d", "real.txt.d/report.json", "--out", "both.html")
+    assert code == 0
+    assert out.splitlines()[0] == "| metric | new.jsonl | real.txt |" and "<br>+0.0 [+0.0, +0.0] |" in out
+    assert "its difference from new.jsonl" in err
+    page = (here / "both.html").read_text()
+    assert "<h1>new.jsonl · real.txt</h1>" in page and "model.sha256" in page
+
+
+def test_compare_refuses_what_differs_unless_told(run, refused, here):
+    for n in ("10", "12"):
+        assert evaluate(run, "new.jsonl", "--out", n, n=int(n))[0] == 0
+    assert "n differs (new.jsonl (1): 10, new.jsonl (2): 12)" in refused("compare", "10", "12")
+    code, out, err = run("compare", "10", "12", "--anyway")
+    assert code == 0 and "warning: n differs" in err
+    assert "a comparison takes at least 2" in refused("compare", "10")
+    assert "does not exist" in refused("compare", "10", "none")
+
+
+def test_tables_are_drawn_on_a_terminal_and_escaped_in_markdown(monkeypatch):
+    rows = [("metric", "a|b"), ("Div", "0.5 [0.4, 0.6]\n+0.1 *")]
+    assert table.as_markdown(rows).splitlines()[::2] == ["| metric | a\\|b |", "| Div | 0.5 [0.4, 0.6]<br>+0.1 \\* |"]
+    stream = io.StringIO()
+    monkeypatch.setattr(table, "Console", lambda: Console(file=stream, width=60))
+    monkeypatch.setattr(table.sys.stdout, "isatty", lambda: True, raising=False)
+    table.print_table(rows)
+    assert "│" in stream.getvalue() and "[0.4, 0.6]" in stream.getvalue()

@@ -30,7 +30,8 @@ class Autoregressive(nn.Module):
 
         super().__init__()
         self.config, self.vocabulary = config, vocabulary
-        self.settings: Any = LlamaConfig(
+        settings: Any = LlamaConfig  # its signature hides what every config takes
+        self.settings = settings(
             vocab_size=len(vocabulary), hidden_size=config.width, intermediate_size=config.ff_width,
             num_hidden_layers=config.depth, num_attention_heads=config.heads, max_position_embeddings=config.max_length,
             tie_word_embeddings=True, bos_token_id=vocabulary.start, eos_token_id=vocabulary.end,
@@ -39,7 +40,8 @@ class Autoregressive(nn.Module):
         self.trunk: Any = LlamaModel(self.settings)
 
     @property
-    def embeddings(self) -> nn.Parameter:
+    def embeddings(self) -> Tensor:
+        """One row a token of the vocabulary: on the way in, and (but for the mask) on the way out."""
         return self.trunk.embed_tokens.weight
 
     def losses(self, tokens: Tokens, mask: Mask, generator: torch.Generator) -> dict[str, Tensor]:

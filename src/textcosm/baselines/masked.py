@@ -36,7 +36,8 @@ class Masked(nn.Module):
         nn.init.normal_(self.embed.weight, std=0.02)
 
     @property
-    def embeddings(self) -> nn.Parameter:
+    def embeddings(self) -> Tensor:
+        """One row a token of the vocabulary: on the way in, and (but for the mask) on the way out."""
         return self.embed.weight
 
     def forward(self, tokens: Tokens) -> Float[Tensor, "batch length width"]:

@@ -1,0 +1,92 @@
+"""Rivals trained on a small corpus: by function and by command, in one go and in two, over a cache of our own."""
+
+import dataclasses
+import json
+
+import pytest
+
+from textcosm.baselines import open_rival
+from textcosm.baselines.settings import RivalConfig
+from textcosm.cli import main
+from textcosm.errors import TrainingError
+from textcosm.tasks import DataConfig
+from textcosm.text.backbone import BackboneConfig
+from textcosm.training.fit import FitConfig
+from textcosm.training.rivals import RivalRecipe, train_rival
+
+KINDS = ("autoregressive", "masked")
+SIZES = RivalConfig(width=16, depth=1, heads=2, ff_width=16, max_length=32)
+FIT = FitConfig(steps=6, batch_size=8, learning_rate=1e-2, warmup=1, log_every=2, valid_every=3, clip=1.0, ema=0.9)
+
+
+def recipe_of(kind):
+    return RivalRecipe(kind, BackboneConfig("tiny"), SIZES, DataConfig(valid_fraction=0.1), FIT)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_leaves_a_rival_that_writes(kind, corpus, tmp_path):
+    reports = []
+    result = train_rival(recipe_of(kind), corpus, tmp_path / "run", report=reports.append, device="cpu")
+    assert result.finished and result.model == tmp_path / "run" / "model"
+    assert 60 < result.texts < 80 and result.cut == 0
+    last = reports[-1]
+    assert (last.stage, last.step) == (kind, 6)
+    assert last.metrics["valid_loss"] < 30
+    rival = open_rival(tmp_path / "run")
+    assert len(rival.sample(2)) == 2
+    assert rival.record["data"]["texts"] == result.texts
+    assert rival.record[kind]["steps"] == 6
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stopped_run_goes_on_to_the_same_rival(kind, corpus, tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    train_rival(recipe_of(kind), corpus, whole, device="cpu")
+    stopped = train_rival(recipe_of(kind), corpus, parts, device="cpu", cache=whole / "cache", max_seconds=0)
+    assert not stopped.finished and stopped.model is not None  # as far as it got: nowhere
+    assert train_rival(recipe_of(kind), corpus, parts, device="cpu", cache=whole / "cache").finished
+    one, other = (open_rival(folder).network.state_dict() for folder in (whole, parts))
+    assert all(one[name].equal(other[name]) for name in one)
+
+
+def test_the_cache_of_our_own_training_serves(finished_run, tmp_path):
+    """Same file, backbone, length and held-out share: nothing is tokenised again."""
+    folder, _ = finished_run
+    made = (folder / "cache" / "train-texts" / "meta.json").stat().st_mtime_ns
+    reports, corpus = [], folder.parent / "stories.txt"
+    recipe = recipe_of("autoregressive")
+    result = train_rival(recipe, corpus, tmp_path, report=reports.append, cache=folder / "cache", device="cpu")
+    assert {report.stage for report in reports} == {"autoregressive"}
+    assert result.finished and (folder / "cache" / "train-texts" / "meta.json").stat().st_mtime_ns == made
+    other = dataclasses.replace(recipe, data=DataConfig(valid_fraction=0.2))
+    with pytest.raises(TrainingError, match=r"data_config.valid_fraction = 0.1, not 0.2"):
+        train_rival(other, corpus, tmp_path, cache=folder / "cache", device="cpu")
+
+
+def test_a_folder_keeps_its_settings(corpus, tmp_path):
+    recipe = recipe_of("masked")
+    train_rival(recipe, corpus, tmp_path, device="cpu")
+    with pytest.raises(TrainingError, match="kind"):
+        train_rival(dataclasses.replace(recipe, kind="autoregressive"), corpus, tmp_path, device="cpu")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_loss_falls(kind, corpus, tmp_path):
+    recipe = dataclasses.replace(recipe_of(kind), training=dataclasses.replace(FIT, steps=60, log_every=10))
+    reports = []
+    train_rival(recipe, corpus, tmp_path, report=reports.append, device="cpu")
+    losses = [report.metrics["loss"] for report in reports if report.stage == kind]
+    assert losses[-1] < 0.75 * losses[0]
+
+
+def test_the_command(corpus, tmp_path, capsys):
+    flags = (
+        "--backbone.name tiny --backbone.layer -1 --width 16 --depth 1 --heads 2 --ff-width 16 --max-length 32 --steps 2 "
+        "--batch-size 8 --device cpu --sampler.top-p 0.8"
+    )
+    code = main(["baseline", "masked", str(corpus), "--out", str(tmp_path / "run"), *flags.split()])
+    notes = capsys.readouterr().err
+    assert code == 0 and f"the rival is in {tmp_path / 'run' / 'model'}" in notes
+    settings = json.loads((tmp_path / "run" / "rival" / "settings.json").read_text())
+    assert settings["kind"] == "masked" and settings["training"]["batch_size"] == 8
+    assert open_rival(tmp_path / "run").sampler.top_p == 0.8

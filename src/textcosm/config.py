@@ -11,6 +11,7 @@ from textcosm.diffusion.sampling import SamplerConfig
 from textcosm.diffusion.schedule import TanSchedule
 from textcosm.errors import ConfigError
 from textcosm.latent.autoencoder import AutoencoderConfig
+from textcosm.latent.normaliser import NormaliserConfig
 from textcosm.latent.objective import AutoencoderObjectiveConfig
 from textcosm.latent.perturb import PerturbationConfig
 from textcosm.text.backbone import BackboneConfig
@@ -26,6 +27,7 @@ class Config:
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     perturbation: PerturbationConfig = field(default_factory=PerturbationConfig)
     autoencoder_objective: AutoencoderObjectiveConfig = field(default_factory=AutoencoderObjectiveConfig)
+    normaliser: NormaliserConfig = field(default_factory=NormaliserConfig)
     schedule: TanSchedule = field(default_factory=TanSchedule)
     denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
     diffusion_objective: DiffusionObjectiveConfig = field(default_factory=DiffusionObjectiveConfig)

@@ -17,7 +17,7 @@ from textcosm.diffusion.sampling import SamplerConfig, seeds_of, trajectory
 from textcosm.diffusion.solvers import Solver
 from textcosm.errors import BackboneError, CheckpointError, ConfigError, DataError
 from textcosm.latent.autoencoder import Autoencoder
-from textcosm.latent.normaliser import Normaliser
+from textcosm.latent.normaliser import Normaliser, new_normaliser
 from textcosm.shapes import Latents
 from textcosm.text.backbone import Backbone, open_backbone
 from textcosm.text.tokenizer import Tokenizer
@@ -91,18 +91,16 @@ class TextDiffusion:
             width, vocabulary = int(meta["backbone"]["width"]), int(meta["backbone"]["vocab_size"])
             fingerprint = str(meta["backbone"]["fingerprint"])
             states = [checkpoint.states[name] for name in ("autoencoder", "normaliser", "denoiser")]
-            slots, latent_width = states[1]["mean"].shape
             tokenizer = Tokenizer.from_json(checkpoint.files[TOKENIZER_FILE])
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(
                 f"{where} is not a whole model ({error}); save it again with this textcosm"
             ) from error
         with WithoutInitialisation():
-            modules = (
-                Autoencoder(config.autoencoder, width, vocabulary),
-                Normaliser(slots, latent_width),
-                Denoiser(config.denoiser, latent_width, width),
-            )
+            autoencoder = Autoencoder(config.autoencoder, width, vocabulary)
+            normaliser = new_normaliser(autoencoder, config.normaliser)
+            denoiser = Denoiser(config.denoiser, normaliser.width, width)
+        modules = (autoencoder, normaliser, denoiser)
         for module, state in zip(modules, states, strict=True):
             load_into(module, state, f"{where} ({type(module).__name__.lower()})")
         return cls(config, *modules, tokenizer, fingerprint, meta.get("record", {}))
@@ -168,7 +166,7 @@ class TextDiffusion:
 
     def _decode(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """Token ids and written forms, each ``(batch, max_length)``."""
-        expected = tuple(self.normaliser.mean.shape)
+        expected = self.normaliser.shape
         if latents.ndim != 3 or tuple(latents.shape[1:]) != expected:
             raise ConfigError(
                 f"latents are {tuple(latents.shape)}; this model decodes (batch, {expected[0]}, {expected[1]})"
@@ -238,10 +236,9 @@ class TextDiffusion:
         plugin = None if isinstance(solver, str) else solver
         if isinstance(solver, str):
             sampler = dataclasses.replace(sampler, solver=solver)
-        slots, width = self.normaliser.mean.shape
         schedule = self.config.schedule
         return lambda seeds: trajectory(
-            self.denoiser, schedule, sampler, seeds, (slots, width), self.device, solver=plugin
+            self.denoiser, schedule, sampler, seeds, self.normaliser.shape, self.device, solver=plugin
         )
 
     # --- the machine and the encoder

@@ -19,7 +19,7 @@ from textcosm.diffusion.process import Point, ReverseProcess
 from textcosm.diffusion.schedule import TanSchedule
 from textcosm.diffusion.solvers import Solver
 from textcosm.latent.autoencoder import Autoencoder
-from textcosm.latent.normaliser import Normaliser
+from textcosm.latent.normaliser import new_normaliser
 from textcosm.pipeline import TextDiffusion
 from textcosm.presets import preset
 from textcosm.tasks.task import Example, Task
@@ -39,8 +39,8 @@ def tiny_model(seed: int = 0) -> TextDiffusion:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         autoencoder = Autoencoder(config.autoencoder, backbone.width, backbone.vocab_size)
-        denoiser = Denoiser(config.denoiser, autoencoder.latent_width, backbone.width)
-    normaliser = Normaliser(config.autoencoder.num_latents, autoencoder.latent_width)
+        normaliser = new_normaliser(autoencoder, config.normaliser)
+        denoiser = Denoiser(config.denoiser, normaliser.width, backbone.width)
     return TextDiffusion(config, autoencoder, normaliser, denoiser, backbone.tokenizer, backbone.fingerprint)
 
 

@@ -53,6 +53,40 @@ def test_latents_are_normed_and_the_published_size_is_the_default():
     assert (published.compressor_depth, published.decompressor_depth, published.dropout) == (12, 12, 0.1)
 
 
+def uncompressed(decompressor_depth: int, **sizes) -> Autoencoder:
+    sizes = SMALL | {"compressor_depth": 0, "decompressor_depth": decompressor_depth} | sizes
+    return Autoencoder(AutoencoderConfig(num_latents=12, max_length=12, **sizes), 16, 50)
+
+
+def test_without_a_compressor_latents_are_the_activations_and_zeros_after_the_end():
+    model = uncompressed(0)
+    activations, mask = torch.randn(2, 9, 16), torch.arange(9) < torch.tensor([[9], [4]])
+    latents = model.compress(activations, mask)
+    assert latents.shape == (2, 12, 16) and model.latent_width == 16
+    assert torch.equal(latents[0, :9], activations[0]) and torch.equal(latents[1, :4], activations[1, :4])
+    assert not latents[0, 9:].any() and not latents[1, 4:].any()
+    assert torch.equal(model.decompress(latents), latents) and torch.equal(model.decompress(latents, 9), latents[:, :9])
+    parts = {name.split(".")[0] for name, _ in model.named_parameters()}
+    assert parts == {"token_head", "form_head"}
+
+
+def test_uncompressed_latents_can_be_read_by_layers_of_another_width():
+    model = uncompressed(1, width=24)
+    latents = model.compress(torch.randn(2, 5, 16), torch.ones(2, 5, dtype=torch.bool))
+    assert latents.shape == (2, 12, 16)
+    assert model.decompress(latents).shape == (2, 12, 16) and model.decompress(latents, 5).shape == (2, 5, 16)
+    with pytest.raises(ConfigError, match="latent_width is 8, but without a compressor .* the backbone, 16"):
+        uncompressed(0, latent_width=8)
+
+
+def test_a_compressor_can_be_frozen_or_absent():
+    model = Autoencoder(AutoencoderConfig(num_latents=4, max_length=12, **SMALL), 16, 50)
+    for autoencoder in (model, uncompressed(1)):
+        autoencoder.freeze_compressor()
+    trained = {name.split(".")[0] for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert trained == {"query_positions", "mask_feed_forward", "decompressor", "token_head", "form_head"}
+
+
 def test_slots_lie_evenly_along_the_text():
     assert slot_places(4, 20).tolist() == [2, 7, 12, 17]
     assert slot_places(5, 5).tolist() == [0, 1, 2, 3, 4]
@@ -66,6 +100,9 @@ def test_slots_lie_evenly_along_the_text():
         (dict(num_latents=40, max_length=20), "num_latents is 40, more than max_length 20"),
         (dict(dropout=1.0), "dropout is 1.0"),
         (dict(latent_width=-1), "latent_width is -1"),
+        (dict(compressor_depth=-1), "compressor_depth is -1; give 0"),
+        (dict(compressor_depth=0), "num_latents must be max_length 128, not 16"),
+        (dict(decompressor_depth=0), "decompressor_depth is 0, .* but compressor_depth is 12"),
     ],
 )
 def test_bad_sizes_are_named(setting, part):

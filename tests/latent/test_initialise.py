@@ -24,10 +24,10 @@ def corpus(texts: int = 300) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, 
     return activations, tokens, mask, embeddings
 
 
-def share_of_tokens_back(init: str) -> float:
+def share_of_tokens_back(init: str, **sizes) -> float:
     torch.manual_seed(0)
     activations, tokens, mask, embeddings = corpus()
-    model = Autoencoder(AutoencoderConfig(**SIZES, init=init), WIDTH, VOCAB).eval()
+    model = Autoencoder(AutoencoderConfig(**SIZES | sizes, init=init), WIDTH, VOCAB).eval()
     real = activations[mask]
     model.set_statistics(real.mean(0), real.std(0), torch.zeros(WIDTH))
     standard = model.standardise(activations)
@@ -41,6 +41,13 @@ def share_of_tokens_back(init: str) -> float:
 def test_it_reconstructs_before_training_and_the_published_start_does_not():
     assert share_of_tokens_back("local") > 0.7
     assert share_of_tokens_back("published") < 0.15
+
+
+def test_without_compression_it_is_a_probe_and_layers_find_their_own_place():
+    plain = dict(num_latents=LENGTH, compressor_depth=0)
+    assert share_of_tokens_back("local", **plain, decompressor_depth=0) > 0.95
+    assert share_of_tokens_back("local", **plain) > 0.7
+    assert share_of_tokens_back("local", **plain, heads=7) > 0.7  # heads of 56 numbers together, for 48 of a token
 
 
 def test_it_needs_one_width_and_even_heads():

@@ -12,7 +12,7 @@ def run(arguments: list[str]) -> None:
 def presets() -> None:
     """List the training recipes that --preset names. All settings of one: textcosm train --preset NAME --help."""
     for name, row in PRESETS.items():
-        print(f"{name:<16}{row.sentence}\n{'':<16}{figures(row.recipe)}")
+        print(f"{name:<22}{row.sentence}\n{'':<22}{figures(row.recipe)}")
 
 
 def figures(recipe: Recipe) -> str:

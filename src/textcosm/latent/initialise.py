@@ -45,6 +45,9 @@ def initialise_locally(
     ``embeddings`` are the backbone's frozen input embeddings; they give the token head its first weights.
     """
     config = autoencoder.config
+    if not config.decompressor_depth:
+        autoencoder.token_head.weight.copy_(_token_head(activations[mask], tokens[mask], embeddings))
+        return
     if autoencoder.width != len(autoencoder.activation_mean) or autoencoder.latent_width != autoencoder.width:
         raise ConfigError(
             f"autoencoder.init is local, which needs the backbone's width {len(autoencoder.activation_mean)} "
@@ -59,14 +62,15 @@ def initialise_locally(
     directions = _directions(features, head, offsets, config.head_width)
 
     codes = _position_codes(torch.arange(config.max_length), config.head_width) @ basis.T
-    autoencoder.token_positions.copy_(TOKEN_CODE_SIZE * codes)
     autoencoder.query_positions.copy_(QUERY_CODE_SIZE * codes)
-    autoencoder.slots.copy_(codes[autoencoder.places])
     nn.init.zeros_(autoencoder.mask_feed_forward.last.weight)
     autoencoder.token_head.weight.copy_(head - head @ basis @ basis.T)
 
-    for stack, sign in ((autoencoder.compressor, 1), (autoencoder.decompressor, -1)):
-        _route(stack, basis, sign * offsets, generator)
+    if config.compresses:
+        autoencoder.token_positions.copy_(TOKEN_CODE_SIZE * codes)
+        autoencoder.slots.copy_(codes[autoencoder.places])
+        _route(autoencoder.compressor, basis, offsets, generator)
+    _route(autoencoder.decompressor, basis, -offsets, generator)
     _write_code(autoencoder, directions, basis, generator)
     _calibrate(autoencoder, activations, mask)
 
@@ -79,7 +83,11 @@ def _write_code(
 ) -> None:
     """First layers: head values along ``directions``, turned into the latent beside the position code, and back."""
     rows = directions.flatten(0, 1)
-    first, last = autoencoder.compressor.blocks()[0], autoencoder.decompressor.blocks()[0]
+    last = autoencoder.decompressor.blocks()[0]
+    if not autoencoder.config.compresses:
+        _values(last.context_key_value).copy_(rows)
+        return
+    first = autoencoder.compressor.blocks()[0]
     outside = torch.eye(len(basis)) - basis @ basis.T
     turned = outside @ torch.randn(len(basis), len(rows), generator=generator)
     turn = _nearest_isometry(turned)
@@ -180,19 +188,23 @@ def _token_head(features: Tensor, tokens: Tensor, embeddings: Tensor) -> Float[T
 
 
 def _directions(features: Tensor, head: Tensor, offsets: Tensor, head_width: int) -> Float[Tensor, "heads head width"]:
-    """For each head, orthonormal directions: heads that share an offset share out the leading ones in turn."""
+    """For each head, orthonormal directions: heads that share an offset share out the leading ones in turn.
+
+    Heads wider together than the activations have nothing left to share out: their last rows are zeros.
+    """
     gram = features.T @ features / len(features)
     tokenward = head.T @ head / len(head)
     # Directions that matter to tokens weigh more: the metric of the token head beside that of the activations.
     root = _root(tokenward / tokenward.diagonal().mean() + torch.eye(len(gram)))
     leading = torch.linalg.inv(root) @ torch.linalg.eigh(root @ gram @ root).eigenvectors.flip(-1)
-    heads = []
+    heads = torch.zeros(len(offsets), head_width, len(gram))
     for head_index, offset in enumerate(offsets):
         sharing = (offsets == offset).nonzero()[:, 0]
         rank = int((sharing == head_index).nonzero())
         own = torch.linalg.qr(leading[:, : head_width * len(sharing)]).Q
-        heads.append(own[:, rank :: len(sharing)].T)
-    return torch.stack(heads)
+        taken = own[:, rank :: len(sharing)].T
+        heads[head_index, : len(taken)] = taken
+    return heads
 
 
 def _root(matrix: Tensor) -> Tensor:

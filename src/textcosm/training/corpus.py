@@ -13,7 +13,7 @@ from torch import Tensor
 
 from textcosm.errors import DataError
 from textcosm.latent.autoencoder import Autoencoder
-from textcosm.latent.normaliser import Normaliser
+from textcosm.latent.normaliser import Normaliser, new_normaliser
 from textcosm.tasks import open_task
 from textcosm.tasks.task import SPLITS
 from textcosm.training.cache import TextBatch, TextStore, is_made, open_rows, write_rows, write_texts
@@ -27,6 +27,8 @@ VALID_TEXTS = 512
 """Held-out texts that a validation measures, at most."""
 ENCODE_AT_ONCE = 64
 """Texts per call of the frozen encoder."""
+STATISTICS_AT_ONCE = 256
+"""Texts whose latents are summed up at once, in float64."""
 
 
 @dataclass(frozen=True)
@@ -155,10 +157,11 @@ def make_latents(
         if not is_made(folder, settings):
             yield from _encode_latents(run, autoencoder, store, folder, settings, split)
     raw, valid = (_on_device(open_rows(folder), run.device) for folder in folders)
-    normaliser = Normaliser(raw.shape[1], raw.shape[2])
-    statistics = folders[0] / "statistics.safetensors"
+    kept = run.recipe.model.normaliser.pca_width
+    normaliser = new_normaliser(autoencoder, run.recipe.model.normaliser)
+    statistics = folders[0] / (f"statistics-pca-{kept}.safetensors" if kept else "statistics.safetensors")
     if not statistics.exists():
-        normaliser.fit(part.float() for part in raw.split(1024))
+        normaliser.fit(part.float() for part in raw.split(STATISTICS_AT_ONCE))
         write_tensors(statistics, normaliser.state_dict(), {})
     normaliser.load_state_dict(read_tensors(statistics)[0])
     return LatentStore(normaliser.to(run.device), raw, valid)

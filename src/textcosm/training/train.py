@@ -22,6 +22,7 @@ from textcosm.diffusion.denoiser import Denoiser
 from textcosm.errors import BackboneError, ConfigError, TrainingError
 from textcosm.latent.autoencoder import Autoencoder
 from textcosm.latent.initialise import initialise_locally
+from textcosm.latent.normaliser import new_normaliser
 from textcosm.pipeline import TextDiffusion, best_device
 from textcosm.text.backbone import open_backbone
 from textcosm.training.cache import Stopped, TextStore, read_meta
@@ -108,7 +109,7 @@ def _everything(run: Run, stage: StageName | None) -> Iterator[StepReport]:
         return
     autoencoder = _trained_autoencoder(run)
     latents = yield from make_latents(run, autoencoder, train_texts, valid_texts)
-    denoiser = _new_denoiser(run, autoencoder)
+    denoiser = _new_denoiser(run, latents.normaliser.width)
     if stage in (None, "diffusion"):
         yield from _train_diffusion(run, denoiser, latents)
     if run.recipe.adapt_decoder:
@@ -161,7 +162,9 @@ def _autoencoder_settings(run: Run) -> dict[str, Any]:
 
 def _new_autoencoder(run: Run) -> Autoencoder:
     with seeded(run, "autoencoder"):
-        return Autoencoder(run.recipe.model.autoencoder, run.backbone.width, run.backbone.vocab_size)
+        autoencoder = Autoencoder(run.recipe.model.autoencoder, run.backbone.width, run.backbone.vocab_size)
+    new_normaliser(autoencoder, run.recipe.model.normaliser)  # sizes that do not fit are refused before the long work
+    return autoencoder
 
 
 def _initialise(run: Run, autoencoder: Autoencoder, texts: TextStore) -> None:
@@ -221,17 +224,20 @@ def _resident(store: TextStore, device: torch.device) -> TextStore:
 # --- diffusion
 
 
-def _new_denoiser(run: Run, autoencoder: Autoencoder) -> Denoiser:
+def _new_denoiser(run: Run, latent_width: int) -> Denoiser:
     with seeded(run, "denoiser"):
-        return Denoiser(run.recipe.model.denoiser, autoencoder.latent_width, run.backbone.width).to(run.device)
+        return Denoiser(run.recipe.model.denoiser, latent_width, run.backbone.width).to(run.device)
 
 
 def _train_diffusion(run: Run, denoiser: Denoiser, latents: LatentStore) -> Iterator[StepReport]:
     recipe, folder = run.recipe, run.out / "diffusion"
     model = asdict(recipe.model)
+    parts = ["schedule", "denoiser", "diffusion_objective"]
+    if recipe.model.normaliser.pca_width:  # runs from before there was PCA go on
+        parts.append("normaliser")
     settings = {
         "latents": read_meta(run.out / "latents" / "train")["settings"],
-        "model": {name: model[name] for name in ("schedule", "denoiser", "diffusion_objective")},
+        "model": {name: model[name] for name in parts},
         "diffusion_training": fit_settings(recipe.diffusion_training),
         "seed": recipe.seed,
     }

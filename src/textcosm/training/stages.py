@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from textcosm.config import Config
-from textcosm.errors import ConfigError
 from textcosm.diffusion.denoiser import Denoiser
 from textcosm.diffusion.objective import diffusion_loss
+from textcosm.errors import ConfigError
 from textcosm.latent.autoencoder import Autoencoder
 from textcosm.latent.normaliser import Normaliser
 from textcosm.latent.objective import AutoencoderLosses, autoencoder_loss, decoding_loss

@@ -54,6 +54,7 @@ Row = tuple[int, Variant, dict[str, Any]]
 
 
 def _page(plan: CompressionPlan, work: Study, rows: Sequence[Row]) -> Path:
+    real = work.real()
     said = [
         f"One recipe with N latents a text, from N = {min(plan.latents)} to {max(plan.latents)}. {described(plan.recipe)} "
         f"{budget(plan)} Accuracy is the share of tokens of held-out texts that come back; seconds a text are of sampling "
@@ -62,7 +63,6 @@ def _page(plan: CompressionPlan, work: Study, rows: Sequence[Row]) -> Path:
     ]
     head = ("N", "steps", "accuracy", "BLEU", "MAUVE", "PPL", "Div", "s / text")
     cells = [(str(n), trained.said(), *_measures(found), f"{found['seconds_per_text']:.3f}") for n, trained, found in rows]
-    real = work.real()
     if real:
         cells.append(("real texts", "", "", "", *_qualities(real), ""))
     panels = [

@@ -147,7 +147,7 @@ Row = tuple[str, Variant, dict[str, dict[str, Any] | None]]
 
 
 def _page(plan: SmoothnessPlan, work: Study, rows: Sequence[Row]) -> Path:
-    few = max(2, plan.count // 2)
+    few, real = max(2, plan.count // 2), work.real()
     said = [
         f"The ladder of autoencoders: each rung adds a part of the recipe. {described(plan.recipe)} {budget(plan)}",
         "BLEU is of the texts decoded under latent noise (in standard deviations of the latents) against the originals. "
@@ -157,7 +157,7 @@ def _page(plan: SmoothnessPlan, work: Study, rows: Sequence[Row]) -> Path:
         f"between each of {plan.count} held-out texts and its nearest neighbour.",
         *work.said(),
     ]
-    tables = [_rungs(rows), *_tables(rows, work.real())]
+    tables = [_rungs(rows), *_tables(rows, real)]
     options = [plan.data.name, "--rungs", *plan.rungs]
     return write_page(
         plan.docs, "smoothness", "What makes the space smooth", said, tables, list(_panels(rows)),

@@ -84,14 +84,13 @@ def passes(sampler: SamplerConfig) -> int:
 
 
 def _page(plan: SolversPlan, work: Study, own: SamplerConfig, rows: Sequence[Row]) -> Path:
-    name = Path(plan.model).name
+    name, real = Path(plan.model).name, work.real()
     said = [
         f"Model {name}: each solver at each number of steps to time {own.end_time:g}, then end times, then the two ends "
         "(clean: the denoiser's last guess; mean: the last step without its noise, as in the paper's code). A pass is one "
         "run of the denoiser; all settings start from the same noise.",
         *work.said(),
     ]
-    real = work.real()
     head = ("solver", "steps", "passes", "end time", "end", "MAUVE", "PPL", "Div", "words", "s / text")
     cells = [_cells(sampler, found) for sampler, found in rows]
     if real:

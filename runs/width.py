@@ -81,12 +81,12 @@ class Narrowing:
     @torch.no_grad()
     def _fill(self, narrow: Autoencoder, wide: Autoencoder) -> None:
         """All weights of the wide one; between them the leading directions of its latents."""
-        kept = {n: t for n, t in wide.state_dict().items() if not n.startswith("latents_norm")}
-        narrow.load_state_dict(kept, strict=False)
+        kept = {name: tensor for name, tensor in wide.state_dict().items() if not name.startswith("latents_norm")}
         directions, size = leading(self._latents(wide), narrow.latent_width)
         # The wide latents are gain * c / rms(c); the narrow ones, of unit gain, point along the directions of those.
-        narrow.to_latents.weight.copy_(directions.T * wide.latents_norm.weight)
-        narrow.from_latents.weight.copy_(size * directions)
+        kept["to_latents.weight"] = directions.T * wide.latents_norm.weight
+        kept["from_latents.weight"] = size * directions
+        narrow.load_state_dict(kept, strict=False)  # the narrow norm keeps its gain of 1
 
     @torch.no_grad()
     def _latents(self, wide: Autoencoder) -> Tensor:
@@ -144,6 +144,7 @@ def _add(rows: list[Row], work: Study, kind: str, width: int, trained: Variant |
 
 
 def _page(plan: WidthPlan, work: Study, rows: Sequence[Row]) -> Path:
+    real = work.real()
     said = [
         f"One recipe at N = {plan.recipe.model.autoencoder.num_latents} with latents of different width. "
         f"{described(plan.recipe)} {budget(plan)} Learned: a trained wide autoencoder with a linear bottleneck, started "
@@ -153,7 +154,6 @@ def _page(plan: WidthPlan, work: Study, rows: Sequence[Row]) -> Path:
     ]
     head = ("bottleneck", "width", "steps", "accuracy", "BLEU", "MAUVE", "PPL", "Div")
     cells = [(kind, str(width), trained.said(), *_measures(found)) for kind, width, trained, found in rows]
-    real = work.real()
     if real:
         cells.append(("real texts", "", "", "", "", *_measures(real)[2:]))
     panels = [

@@ -274,13 +274,14 @@ def open_judge(name: str = "smollm2", device: str | torch.device = "cpu") -> Jud
     try:
         with redirect_stderr(io.StringIO()):  # its progress bars would tear a live view apart; errors still raise
             tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **extra)
-            model, loading = transformers.AutoModelForCausalLM.from_pretrained(
+            loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
                 folder, dtype=torch.float32, output_loading_info=True, **extra
             )
     except (ImportError, OSError, ValueError, KeyError, RuntimeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         remedy = "give smollm2, a .gguf file or a model folder"
         raise ConfigError(f"cannot open judge {name!r} ({reason}): {remedy}") from error
+    model, loading = loaded
     _refuse_partial(name, loading)
     return Judge(name, _moved(model, device), tokenizer)
 

@@ -198,7 +198,7 @@ def bleu(texts: Sequence[str], references: References) -> Interval:
 
     Raises DataError for a text without a reference, ConfigError without sacrebleu.
     """
-    several = _several(texts, references)
+    several = reference_lists(texts, references)
     scorer = _bleu_scorer()
 
     def score(chosen: list[int]) -> float:
@@ -230,7 +230,7 @@ def rouge(texts: Sequence[str], references: References) -> Rouge:
 
     Raises DataError for a text without a reference, ConfigError without rouge-score.
     """
-    several = _several(texts, references)
+    several = reference_lists(texts, references)
     try:
         from rouge_score.rouge_scorer import RougeScorer
     except ImportError as error:
@@ -241,7 +241,7 @@ def rouge(texts: Sequence[str], references: References) -> Rouge:
     return Rouge(*(_mean([float(scores[name].fmeasure) for scores in found]) for name in names))
 
 
-def _several(texts: Sequence[str], references: References) -> list[list[str]]:
+def reference_lists(texts: Sequence[str], references: References) -> list[list[str]]:
     """Each text's references as a list."""
     _same_length(texts, references)
     several = [[mine] if isinstance(mine, str) else list(mine) for mine in references]

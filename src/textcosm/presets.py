@@ -161,6 +161,51 @@ PRESETS: dict[str, Preset] = {
 }
 
 
+# --- the ladder of autoencoders (arXiv 2506.21170): what makes the latent space smooth, one thing at a time
+
+
+@dataclass(frozen=True)
+class Rung:
+    """How much of the autoencoder's training a rung keeps, beside the cross-entropies of tokens and forms."""
+
+    sentence: str
+    aligned: bool
+    """The MSE between the decompressor's output and the clean activations."""
+    perturbed_activations: bool
+    perturbed_latents: bool
+
+    def objective(self, whole: AutoencoderObjectiveConfig) -> AutoencoderObjectiveConfig:
+        """``whole`` without the terms that are above this rung."""
+        return whole if self.aligned else replace(whole, alignment=0.0)
+
+    def perturbation(self, whole: PerturbationConfig) -> PerturbationConfig:
+        """``whole`` without the perturbations that are above this rung."""
+        if not self.perturbed_activations:
+            whole = replace(whole, token_drop=0.0, activation_keep=1.0)
+        return whole if self.perturbed_latents else replace(whole, latent_drop=0.0)
+
+
+LADDER: dict[str, Rung] = {
+    "cross-entropy": Rung("Tokens alone: the space may be as brittle as it likes.", False, False, False),
+    "alignment": Rung("And the decompressor's output must match the clean activations.", True, False, False),
+    "activations": Rung("And tokens are hidden or noised before compression.", True, True, False),
+    "full": Rung("And elements of the latents are dropped: the whole recipe.", True, True, True),
+}
+
+
+def on_rung(recipe: Recipe, name: str) -> Recipe:
+    """``recipe`` as trained on that rung of the ladder, with its own strengths; ConfigError lists the rungs."""
+    if name not in LADDER:
+        raise ConfigError(f"there is no rung {name!r}; choose one of {', '.join(LADDER)}")
+    rung, model = LADDER[name], recipe.model
+    model = replace(
+        model,
+        perturbation=rung.perturbation(model.perturbation),
+        autoencoder_objective=rung.objective(model.autoencoder_objective),
+    )
+    return replace(recipe, model=model)
+
+
 def preset(name: str) -> Preset:
     """The preset of that name; ConfigError lists those there are."""
     if name not in PRESETS:

@@ -266,3 +266,42 @@ def test_adaptation_needs_a_denoiser(trained, corpus, recipe):
     shutil.rmtree(trained / "diffusion")
     with pytest.raises(TrainingError, match="holds no training state"):
         train(dataclasses.replace(recipe, adapt_decoder=True), corpus, trained, "adaptation", device="cpu")
+
+
+# --- other latents: none compressed, or fewer numbers of each
+
+
+def uncompressed(recipe, decompressor_depth):
+    autoencoder = dataclasses.replace(
+        recipe.model.autoencoder, num_latents=32, compressor_depth=0, decompressor_depth=decompressor_depth, init="local"
+    )
+    return change(recipe, "model.autoencoder", autoencoder)
+
+
+@pytest.mark.parametrize("decompressor_depth", [0, 1])
+def test_latents_without_compression(corpus, recipe, tmp_path, decompressor_depth):
+    recipe = uncompressed(recipe, decompressor_depth)
+    recipe = dataclasses.replace(recipe, adapt_decoder=True, adaptation_training=recipe.autoencoder_training)
+    assert train(recipe, corpus, tmp_path / "run", device="cpu").finished
+    model = TextDiffusion.load(tmp_path / "run", device="cpu")
+    texts = corpus.read_text().splitlines()
+    latents = model.encode(texts)
+    assert latents.shape == (80, 32, 32) and model.normaliser.mean.shape == (1, 32)
+    assert 0.8 < latents.std() < 1.2
+    assert len(model.sample(2, steps=2)) == 2
+    accuracy = sum(row.token_accuracy for row in model.reconstruct(texts[:20])) / 20
+    assert accuracy > (0.9 if decompressor_depth == 0 else 0.5)
+
+
+def test_pca_of_an_autoencoder_that_is_there(trained, corpus, recipe, tmp_path):
+    taken = dataclasses.replace(change(recipe, "model.normaliser.pca_width", 6), init_autoencoder=str(trained))
+    assert train(taken, corpus, tmp_path / "pca", device="cpu").finished
+    model = TextDiffusion.load(tmp_path / "pca", device="cpu")
+    latents = model.encode(corpus.read_text().splitlines())
+    assert latents.shape == (80, 4, 6) and model.denoiser.enter.in_features == 6
+    assert latents.var(0).mean().item() == pytest.approx(1.0, abs=0.2)
+    assert len(model.sample(2, steps=2)) == len(model.decode(latents[:2])) == 2
+    with pytest.raises(TrainingError, match="pca_width = 6, not 5"):
+        train(change(taken, "model.normaliser.pca_width", 5), corpus, tmp_path / "pca", device="cpu")
+    with pytest.raises(ConfigError, match="pca_width is 33, more than the latents' width 32"):
+        train(change(recipe, "model.normaliser.pca_width", 33), corpus, tmp_path / "none", device="cpu")

@@ -107,7 +107,9 @@ def _sizes(index: Mapping[str, Any], megabytes: float | None) -> Iterator[Row]:
     config, backbone = index["metadata"]["config"], index["metadata"]["backbone"]
     auto = config["autoencoder"]
     width = auto["width"] or backbone["width"]
-    yield "latents N x width", f"{auto['num_latents']} x {auto['latent_width'] or width}"
+    kept = config.get("normaliser", {}).get("pca_width", 0)  # models from before there was PCA do not say
+    by_pca = f", of which PCA keeps {kept}" if kept else ""
+    yield "latents N x width", f"{auto['num_latents']} x {auto['latent_width'] or width}{by_pca}"
     yield "positions L", f"{auto['max_length']}"
     depths = f"{auto['compressor_depth']} / {auto['decompressor_depth']}"
     yield "compressor / decompressor", f"{depths} layers, width {width}"

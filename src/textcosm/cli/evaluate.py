@@ -176,12 +176,15 @@ class _Teller:
     """Stages of an evaluation as reports for the progress display of training, which counts texts too."""
 
     def __init__(self, report: "Callable[[StepReport], None]"):
-        self.report, self.start = report, 0.0
+        self.report, self.start, self.last = report, 0.0, ("", -1)
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         from textcosm.training.fit import StepReport
 
-        if done == 0:
+        if (stage, done) == self.last:
+            return
+        if stage != self.last[0]:
             self.start = time.monotonic()
+        self.last = (stage, done)
         speed = done / max(time.monotonic() - self.start, 1e-6)
         self.report(StepReport(done, total, stage, {}, speed, (total - done) / speed if speed else 0.0))

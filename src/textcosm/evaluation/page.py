@@ -108,6 +108,7 @@ def _draws(axes: Any, report: Report) -> None:
     axes.plot(report.mauve_draws, [0] * len(report.mauve_draws), "o", color=OURS, alpha=0.7)
     axes.plot([mean.value], [0], "|", color=INK, markersize=22)
     axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
     axes.set_ylim(-1, 1)
 
 

@@ -135,11 +135,11 @@ def read_report(path: str | Path) -> Report:
         version = found.get("format") if isinstance(found, dict) else None
         raise DataError(f"{file} is no report of format {FORMAT} but {version!r}; evaluate again with this textcosm")
     try:
-        intervals = {side: _intervals(found[side]) for side in ("metrics", "reference")}
-        plain = {name: found[name] for name in Report.__dataclass_fields__ if name not in intervals}
+        fields: dict[str, Any] = {name: found[name] for name in Report.__dataclass_fields__}
+        fields |= {side: _intervals(found[side]) for side in ("metrics", "reference")}
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{file} is no whole report ({error}); evaluate again") from error
-    return Report(**plain, **intervals)
+    return Report(**fields)
 
 
 def _intervals(values: Mapping[str, Mapping[str, float]]) -> dict[str, Interval]:

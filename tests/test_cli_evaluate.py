@@ -139,3 +139,10 @@ def test_tables_are_drawn_on_a_terminal_and_escaped_in_markdown(monkeypatch):
     monkeypatch.setattr(table.sys.stdout, "isatty", lambda: True, raising=False)
     table.print_table(rows)
     assert "│" in stream.getvalue() and "[0.4, 0.6]" in stream.getvalue()
+
+
+def test_the_command_and_the_library_measure_the_same_by_default():
+    from textcosm.cli.evaluate import PAIRED
+    from textcosm.evaluation.evaluate import EvaluationConfig
+
+    assert EvaluationConfig().paired == PAIRED

@@ -173,6 +173,14 @@ def test_sources_that_nobody_answers_are_of_another_task(answers):
         evaluate(answering(["a bad dog", "a new bird"]), answers, config=EvaluationConfig(n=2))
 
 
+def test_metrics_that_cannot_be_had_are_refused_first(answers):
+    subject = answering(["a bad dog", "a sad cat"])
+    with pytest.raises(ConfigError, match="unknown metric 'magic'"):
+        evaluate(subject, answers, config=EvaluationConfig(n=2, paired=("magic",)))
+    with pytest.raises(ConfigError, match="joint needs a judge of fluency"):
+        evaluate(subject, answers, config=EvaluationConfig(n=2, paired=("joint",)))
+
+
 # --- reports that are none
 
 

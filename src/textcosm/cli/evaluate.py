@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from textcosm.evaluation.subject import Subject
     from textcosm.training.fit import StepReport
 
-PAIRED = ("rouge1", "rouge2", "rougeL", "bleu", "bertscore")
+PAIRED = ("rouge1", "rouge2", "rougeL", "bleu", "bertscore")  # of EvaluationConfig, whose import costs torch
 OWN = "(default: the model's own)"
 
 
@@ -60,10 +60,26 @@ def command(line: str) -> Callable[..., None]:
             tuple[str, ...],
             arg(
                 metavar="NAME",
-                help="For texts that answer sources: rouge1, rouge2, rougeL, bleu, bertscore, toxicity, similarity, "
-                "fluency, joint.",
+                help="For texts that answer sources: rouge1, rouge2, rougeL, bleu, bertscore, toxicity, "
+                "style_accuracy, similarity, fluency, joint.",
             ),
         ] = PAIRED,
+        toxicity: Annotated[
+            str | None,
+            arg(
+                metavar="MODEL",
+                help="A classifier of toxicity: a folder or a hub name.",
+                help_behavior_hint="(default: alt-profanity-check)",
+            ),
+        ] = None,
+        fluency: Annotated[
+            str | None,
+            arg(
+                metavar="MODEL",
+                help="A classifier of acceptability: a folder or a hub name.",
+                help_behavior_hint="(default: by the judge)",
+            ),
+        ] = None,
         out: Annotated[
             Path | None,
             arg(
@@ -116,6 +132,7 @@ def command(line: str) -> Callable[..., None]:
         from textcosm.evaluation.evaluate import EvaluationConfig
         from textcosm.evaluation.evaluate import evaluate as measure
         from textcosm.evaluation.judges import default_cache, open_judge
+        from textcosm.evaluation.paired import Scorers
         from textcosm.evaluation.rows import read_rows
         from textcosm.pipeline import best_device
 
@@ -125,10 +142,12 @@ def command(line: str) -> Callable[..., None]:
         chosen = device or str(best_device())
         asked = open_subject(subject, name, steps, solver, batch_size, chosen, own_field)
         reader = None if judge == "none" else open_judge(judge, chosen)
+        cache = cache or default_cache()
+        scorers = Scorers(toxicity=toxicity, fluency=fluency, judge=reader, cache=cache, device=chosen)
         folder = out or Path("evaluated") / Path(asked.name).name
         with showing(Console(stderr=True)) as report:
             result = measure(
-                asked, references, reader, config, training=training, out=folder, cache=cache or default_cache(),
+                asked, references, reader, config, training=training, scorers=scorers, out=folder, cache=cache,
                 command=line, device=chosen, progress=_Teller(report),
             )  # fmt: skip
         print_table(result.table())

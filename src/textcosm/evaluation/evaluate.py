@@ -27,6 +27,7 @@ from textcosm.evaluation.metrics import (
     words,
     written_form,
 )
+from textcosm.evaluation.paired import OF_REFERENCES, Scorers, check_metrics, paired_metrics
 from textcosm.evaluation.report import TEXTS_FILE, Report, ordered
 from textcosm.evaluation.results import Interval, Result, bootstrap_ratio
 from textcosm.evaluation.rows import Row, Rows, answered_by, as_rows
@@ -212,7 +213,6 @@ def _perplexity_ratio(generated: Perplexity | None, real: Perplexity | None) -> 
 # ---------------------------------------------------------------- any texts, as a report
 
 
-PAIRED = ("rouge1", "rouge2", "rougeL", "bleu", "bertscore")
 SAMPLES = 20
 """Texts shown in a report."""
 Progress = Callable[[str, int, int], None]
@@ -232,7 +232,7 @@ class EvaluationConfig:
     n: int = 1000
     draws: int = 5
     seed: int = 0
-    paired: tuple[str, ...] = PAIRED
+    paired: tuple[str, ...] = OF_REFERENCES
 
     def __post_init__(self) -> None:
         if self.n < 2:
@@ -248,6 +248,7 @@ def evaluate(
     config: EvaluationConfig | None = None,
     *,
     training: Rows | Sequence[str] | None = None,
+    scorers: Scorers | None = None,
     out: Path | None = None,
     cache: Path | None = None,
     command: str = "",
@@ -259,12 +260,14 @@ def evaluate(
     Without a ``judge`` there is neither perplexity nor MAUVE; with ``training`` texts there are memorisation and copies.
     Blank texts are left out and counted. ``cache`` keeps the judge's readings, so that an evaluation that was stopped
     need not read again. With ``out``, ``texts.jsonl`` is written as soon as the texts are made, the report at the end.
-    ``command`` and ``device`` only go into the manifest.
+    ``scorers`` are the models of paired metrics (default: the packaged ones, and the judge for fluency). ``command`` only
+    goes into the manifest, as ``device`` does but for those scorers.
 
     Raises DataError, before any long work, for too few texts on either side and for sides of different tasks, and
     ConfigError for a missing package.
     """
-    work = _Evaluation(subject, references, judge, config or EvaluationConfig(), training, cache, progress)
+    scorers = scorers or Scorers(judge=judge, cache=cache, device=str(device))
+    work = _Evaluation(subject, references, judge, config or EvaluationConfig(), training, scorers, cache, progress)
     made = work.generate()
     if out is not None:
         write_texts(out, made, work.config.seed)
@@ -284,9 +287,11 @@ class _Evaluation:
         judge: Judge | None,
         config: EvaluationConfig,
         training: Rows | Sequence[str] | None,
+        scorers: Scorers,
         cache: Path | None,
         progress: Progress,
     ):
+        self.scorers = scorers
         self.subject, self.judge, self.config, self.cache, self.progress = subject, judge, config, cache, progress
         self.references = as_rows(references, "references")
         self.training = None if training is None else as_rows(training, "training texts")
@@ -306,6 +311,7 @@ class _Evaluation:
                 f"{subject.name} and {self.references.name} are of different tasks: the references answer sources, and "
                 f'the texts have none; give rows {{"source": ..., "text": ...}}, or name the field of the references'
             )
+        check_metrics(self.config.paired, references=True, sources=True, scorers=self.scorers)
         return answered_by(subject.sources(n, seed), self.references, subject.name)
 
     def _check_number(self, number: int, why: str) -> None:
@@ -364,14 +370,13 @@ class _Evaluation:
     def _paired(self, new: list[Row]) -> dict[str, Interval]:
         if not self.references.has_targets:
             return {}
-        from textcosm.evaluation.paired import paired_metrics
-
         texts, targets = [row.text for row in new], [list(row.targets) for row in new]
-        return paired_metrics(texts, targets, [row.source or "" for row in new], self.config.paired)
+        return paired_metrics(texts, targets, [row.source or "" for row in new], self.config.paired, self.scorers)
 
     def _manifest(self, command: str, device: str | torch.device) -> dict[str, Any]:
         config = asdict(self.config)
         config["paired"] = list(self.config.paired) if self.references.has_targets else []
+        config["scorers"] = self.scorers.names if self.references.has_targets else None
         return {
             "model": self.subject.manifest,
             "data": manifest.data(self.references),

@@ -39,6 +39,7 @@ LABELS = {
     "bleu": Label("BLEU", 3, "n-grams shared with the accepted answers: higher is better"),
     "bertscore": Label("BERTScore", 3, "likeness of meaning to the best accepted answer, F1: higher is better"),
     "toxicity": Label("toxicity", 3, "mean probability of being toxic: lower is better"),
+    "style_accuracy": Label("style accuracy", 3, "share of texts that are not toxic: higher is better"),
     "similarity": Label("similarity", 3, "cosine of the embeddings of text and source: higher is better"),
     "fluency": Label("fluency", 3, "as its judge or classifier finds it, up to 1: higher is better"),
     "joint": Label("joint", 3, "mean product of style, similarity and fluency of a text: higher is better"),

@@ -21,7 +21,7 @@ from variants import TrainingPlan, Variant, Workshop, budget, described
 from textcosm.diffusion.process import Point, ReverseProcess
 from textcosm.diffusion.solvers import Solver, open_solver
 from textcosm.errors import ConfigError
-from textcosm.evaluation.evaluate import measure_under_noise
+from textcosm.evaluation.measure import measure_under_noise
 from textcosm.evaluation.metrics import words
 from textcosm.evaluation.results import bootstrap
 from textcosm.pipeline import TextDiffusion, slerp

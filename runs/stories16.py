@@ -27,8 +27,8 @@ import tyro
 from textcosm.checkpoint import read_index, whole_file
 from textcosm.errors import DataError, TextcosmError
 from textcosm.evaluation.card import metrics_table, write_card
-from textcosm.evaluation.evaluate import measure_autoencoder, measure_generation
 from textcosm.evaluation.judges import open_judge
+from textcosm.evaluation.measure import measure_autoencoder, measure_generation
 from textcosm.pipeline import TextDiffusion, find_model
 from textcosm.tasks.files import read_texts
 

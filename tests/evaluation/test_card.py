@@ -5,7 +5,7 @@ import pytest
 from textcosm.checkpoint import read_index
 from textcosm.errors import CheckpointError
 from textcosm.evaluation.card import metrics_table, model_card, write_card
-from textcosm.evaluation.evaluate import measure_autoencoder, measure_generation
+from textcosm.evaluation.measure import measure_autoencoder, measure_generation
 from textcosm.pipeline import TextDiffusion
 
 TEXTS = ["The old man walked home in the rain.", "Anna bought a cake for her friend at the shop."]

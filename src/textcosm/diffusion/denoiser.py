@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from textcosm.diffusion.linear import LinearGuess
+from textcosm.diffusion.schedule import TanSchedule
 from textcosm.errors import ConfigError
 from textcosm.nn.attention import attend
 from textcosm.shapes import Activations, Latents, Mask, Times
@@ -30,6 +32,8 @@ class DenoiserConfig:
     slots: learned position for each of this many latents; 0 for none, as published (rotary positions are relative).
     projections: a Linear in and out even where the widths agree. Without, as published, x_0 is a normed vector, which
         can hardly shrink to the mean when all is noise: on toy latents (8 x 64, 600 steps) the loss was .81, with .73.
+    linear_rank: directions of the closed-form linear guess (linear.py) that the network starts from, reads and corrects;
+        0 for none, as published.
     """
 
     width: int = 768
@@ -40,12 +44,13 @@ class DenoiserConfig:
     dropout: float = 0.0
     slots: int = 0
     projections: bool = False
+    linear_rank: int = 0
 
     def __post_init__(self) -> None:
         for name in ("width", "depth", "heads", "ff_width"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"denoiser {name} = {getattr(self, name)} is below 1; give a positive number")
-        for name in ("source_depth", "slots"):
+        for name in ("source_depth", "slots", "linear_rank"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"denoiser {name} = {getattr(self, name)} is below 0; 0 leaves it out")
         if self.width % (2 * self.heads):
@@ -74,11 +79,14 @@ class Denoiser(nn.Module):
     """``(noisy, time, self_condition, memory) -> x_0``, all normalised latents ``(batch, slots, latent_width)``.
 
     At the start the blocks add nothing (their last matrices, and those of time and self-condition, are zero): the
-    stream is the noisy latents, and no signal has to be unlearned. No self-condition is the same as one of zeros.
+    stream is the noisy latents, and no signal has to be unlearned. No self-condition is the same as one of zeros. With
+    a linear guess, the network reads it beside the noisy latents, and its output is added to it.
     """
 
-    def __init__(self, config: DenoiserConfig, latent_width: int, source_width: int = 0) -> None:
-        """Raises ConfigError where ``source_depth`` asks for a source but ``source_width`` is 0."""
+    def __init__(
+        self, config: DenoiserConfig, latent_width: int, source_width: int = 0, linear: LinearGuess | None = None
+    ) -> None:
+        """Raises ConfigError where ``source_depth`` asks for a source but ``source_width`` is 0; see new_denoiser."""
         super().__init__()
         if config.source_depth and source_width < 1:
             raise ConfigError(
@@ -95,6 +103,8 @@ class Denoiser(nn.Module):
         self.blocks = nn.ModuleList(DenoiserBlock(config, latent_width) for _ in range(config.depth))
         self.norm = nn.RMSNorm(width, eps=EPS)
         self.source = SourceEncoder(config, source_width) if config.source_depth else None
+        self.linear = linear
+        self.from_linear = _silent(nn.Linear(latent_width, width, bias=False)) if linear is not None else None
 
     def forward(
         self, noisy: Latents, time: Times, self_condition: Latents | None = None, memory: Memory | None = None
@@ -104,6 +114,9 @@ class Denoiser(nn.Module):
         x = self.enter(noisy).to(noisy.dtype)  # under autocast, too, the stream stays as precise as its input
         if self.slots is not None:
             x = x + self.slots
+        guess = None if self.linear is None else self.linear(noisy, time)
+        if guess is not None and self.from_linear is not None:
+            x = x + self.from_linear(guess)
         signal = self.time(time_embedding(time, self.config.width).to(x.dtype))
         rotation = rotary(x.shape[1], self.config.width // self.config.heads, x)
         mirrored = self.config.depth // 2
@@ -115,7 +128,8 @@ class Denoiser(nn.Module):
                 x = x + inputs.pop()
             keys_values = None if memory is None else (memory.keys[i], memory.values[i], memory.mask)
             x = block(x, rotation, signal, self_condition, keys_values)
-        return self.leave(self.norm(x))
+        clean = self.leave(self.norm(x))
+        return clean if guess is None else clean + guess
 
     def encode_source(self, activations: Activations, mask: Mask) -> Memory:
         """Read source texts, given as the backbone's activations; ConfigError for a model without a source encoder."""
@@ -128,6 +142,16 @@ class Denoiser(nn.Module):
             raise ConfigError(f"{slots} latents given to a denoiser of {self.config.slots} slots; give that many")
         if memory is not None and self.source is None:
             raise ConfigError("a memory given to a denoiser of source_depth = 0; train one with source_depth above 0")
+
+
+def new_denoiser(
+    config: DenoiserConfig, schedule: TanSchedule, shape: tuple[int, int], source_width: int = 0
+) -> Denoiser:
+    """A denoiser for latents of ``shape`` (slots, latent_width), with a linear guess (not yet fitted) where asked for."""
+    linear = LinearGuess(config.linear_rank, *shape, schedule) if config.linear_rank else None
+    if linear is not None and not (config.projections or shape[1] != config.width):
+        raise ConfigError("denoiser linear_rank corrects a guess, and a normed x_0 cannot be small: set projections = true")
+    return Denoiser(config, shape[1], source_width, linear)
 
 
 class DenoiserBlock(nn.Module):

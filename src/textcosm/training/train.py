@@ -18,7 +18,7 @@ from typing import Any, Literal, get_args
 
 import torch
 
-from textcosm.diffusion.denoiser import Denoiser
+from textcosm.diffusion.denoiser import Denoiser, new_denoiser
 from textcosm.errors import BackboneError, ConfigError, TrainingError
 from textcosm.latent.autoencoder import Autoencoder
 from textcosm.latent.initialise import initialise_locally
@@ -38,6 +38,8 @@ StageName = Literal["autoencoder", "diffusion", "adaptation", "export"]
 STATISTICS_TEXTS = 2048
 """Texts that give the activations' mean and std, and the local initialisation: some 100,000 tokens."""
 VARIANCE_FLOOR = 1e-4
+LINEAR_TEXTS = 20_000
+"""Texts that give the covariance of the denoiser's linear guess."""
 COMPILED_MULTIPLE = 16
 """Compiled blocks see lengths that are multiples of this: few shapes, few compilations."""
 
@@ -109,7 +111,7 @@ def _everything(run: Run, stage: StageName | None) -> Iterator[StepReport]:
         return
     autoencoder = _trained_autoencoder(run)
     latents = yield from make_latents(run, autoencoder, train_texts, valid_texts)
-    denoiser = _new_denoiser(run, latents.normaliser.width)
+    denoiser = _new_denoiser(run, latents.normaliser.shape)
     if stage in (None, "diffusion"):
         yield from _train_diffusion(run, denoiser, latents)
     if run.recipe.adapt_decoder:
@@ -163,7 +165,9 @@ def _autoencoder_settings(run: Run) -> dict[str, Any]:
 def _new_autoencoder(run: Run) -> Autoencoder:
     with seeded(run, "autoencoder"):
         autoencoder = Autoencoder(run.recipe.model.autoencoder, run.backbone.width, run.backbone.vocab_size)
-    new_normaliser(autoencoder, run.recipe.model.normaliser)  # sizes that do not fit are refused before the long work
+    model = run.recipe.model
+    with torch.device("meta"):  # sizes that do not fit are refused before the long work
+        new_denoiser(model.denoiser, model.schedule, new_normaliser(autoencoder, model.normaliser).shape, run.backbone.width)
     return autoencoder
 
 
@@ -224,9 +228,10 @@ def _resident(store: TextStore, device: torch.device) -> TextStore:
 # --- diffusion
 
 
-def _new_denoiser(run: Run, latent_width: int) -> Denoiser:
+def _new_denoiser(run: Run, shape: tuple[int, int]) -> Denoiser:
+    model = run.recipe.model
     with seeded(run, "denoiser"):
-        return Denoiser(run.recipe.model.denoiser, latent_width, run.backbone.width).to(run.device)
+        return new_denoiser(model.denoiser, model.schedule, shape, run.backbone.width).to(run.device)
 
 
 def _train_diffusion(run: Run, denoiser: Denoiser, latents: LatentStore) -> Iterator[StepReport]:
@@ -242,6 +247,9 @@ def _train_diffusion(run: Run, denoiser: Denoiser, latents: LatentStore) -> Iter
         "seed": recipe.seed,
     }
     claim(folder, settings)
+    if denoiser.linear is not None and not (folder / STATE_FILE).exists():
+        parts = latents.train[:LINEAR_TEXTS].split(1024)
+        denoiser.linear.fit(latents.normaliser.normalise(part.to(run.device).float()) for part in parts)
     config = recipe.diffusion_training
     stage = DiffusionStage(
         denoiser, recipe.model, latents.normaliser, latents.train, latents.valid, config.batch_size, recipe.seed

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from textcosm.checkpoint import read_index, whole_file
+from textcosm.evaluation.results import flat
 
 CARD = "README.md"
 INTRODUCTION = """\
@@ -151,10 +152,6 @@ def _code(language: str, *lines: str) -> str:
     return "\n".join([f"```{language}", *lines, "```"])
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[Row]:
+def _flat(values: Mapping[str, Any]) -> Iterator[Row]:
     """Nested settings as dotted rows."""
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", f"{value:g}" if isinstance(value, float) else str(value)
+    return ((name, f"{value:g}" if isinstance(value, float) else str(value)) for name, value in flat(values))

@@ -10,9 +10,8 @@ import numpy as np
 from textcosm.config import differences
 from textcosm.errors import ConfigError, DataError
 from textcosm.evaluation.judges import trimmed_mean
-from textcosm.evaluation.page import flat
 from textcosm.evaluation.report import Report, label, ordered, shown
-from textcosm.evaluation.results import CONFIDENCE, Interval, Result
+from textcosm.evaluation.results import CONFIDENCE, Interval, Result, flat
 
 RESAMPLES = 1000
 
@@ -100,7 +99,7 @@ def _distinct(names: list[str]) -> tuple[str, ...]:
 
 
 def _settings(reports: Sequence[Report]) -> dict[str, tuple[str, ...]]:
-    tables = [dict(flat(report.manifest)) for report in reports]
+    tables = [{name: str(value) for name, value in flat(report.manifest)} for report in reports]
     names = dict.fromkeys(name for table in tables[1:] for name in differences(tables[0], table))
     return {name: tuple(table.get(name, "") for table in tables) for name in names}
 

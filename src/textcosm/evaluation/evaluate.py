@@ -16,6 +16,7 @@ from textcosm.errors import ConfigError, DataError
 from textcosm.evaluation import manifest
 from textcosm.evaluation.judges import Judge
 from textcosm.evaluation.mauve import FEWEST, Mauve, mauve
+from textcosm.evaluation.page import save_page
 from textcosm.evaluation.paired import OF_REFERENCES, Scorers, check_metrics, paired_metrics
 from textcosm.evaluation.report import TEXTS_FILE, Report, ordered
 from textcosm.evaluation.results import Interval
@@ -84,6 +85,7 @@ def evaluate(
     report = work.report(made, command, device)
     if out is not None:
         report.save(out)
+        save_page(report, out)
     return report
 
 

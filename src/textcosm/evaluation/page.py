@@ -3,15 +3,15 @@
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from textcosm.checkpoint import whole_file
 from textcosm.errors import ConfigError
-from textcosm.evaluation.report import Report, label, shown
-
-if TYPE_CHECKING:
-    from textcosm.evaluation.compare import Comparison
+from textcosm.evaluation.compare import Comparison
+from textcosm.evaluation.report import PAGE_FILE, Report, label, shown
+from textcosm.evaluation.results import flat
 
 TEMPLATES = Path(__file__).parent / "templates"
 OURS, THEIRS = "#2f7fd0", "#e08a1e"
@@ -20,27 +20,30 @@ INK = "#010203"
 """Stands for the page's own text colour until the plot is inside the page."""
 
 
+def save_page(report: Report, folder: Path) -> Path:
+    """Write ``report.html`` beside the report's JSON; returns its path."""
+    page = report_page(report)
+    with whole_file(folder.expanduser() / PAGE_FILE) as file:
+        file.write(page)
+    return folder / PAGE_FILE
+
+
 def report_page(report: Report) -> str:
     """The page of one report."""
     judge = report.manifest.get("judge")
     return _render("report.html.jinja", report=report, judge=judge, plots=list(plots(report)), **_SHOWN)
 
 
-def comparison_page(comparison: "Comparison") -> str:
+def comparison_page(comparison: Comparison) -> str:
     """The page of a comparison: its table, and where the manifests differ."""
     return _render("comparison.html.jinja", comparison=comparison, **_SHOWN)
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Nested JSON as dotted rows."""
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", "none" if value is None else str(value)
+def _rows(values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [(name, "none" if value is None else str(value)) for name, value in flat(values)]
 
 
-_SHOWN = {"label": label, "shown": shown, "flat": flat, "ours": OURS, "theirs": THEIRS}
+_SHOWN = {"label": label, "shown": shown, "rows": _rows, "ours": OURS, "theirs": THEIRS}
 
 
 def _render(template: str, **values: Any) -> str:

@@ -86,17 +86,12 @@ class Report(Result):
         return found | {"timings": found.pop("timings")}  # last: the one part that differs from run to run
 
     def save(self, folder: str | Path) -> Path:
-        """Write ``report.json`` and ``report.html`` into the folder; returns the page's path."""
-        from textcosm.evaluation.page import report_page
-
+        """Write ``report.json`` into the folder; returns its path. The page beside it is page.py's."""
         folder = Path(folder).expanduser()
         folder.mkdir(parents=True, exist_ok=True)
-        page = report_page(self)
         with whole_file(folder / JSON_FILE) as file:
             json.dump(self.to_dict(), file, indent=1, ensure_ascii=False, allow_nan=False)
-        with whole_file(folder / PAGE_FILE) as file:
-            file.write(page)
-        return folder / PAGE_FILE
+        return folder / JSON_FILE
 
     def table(self) -> list[tuple[str, ...]]:
         """Rows of metric, value, the references' value and the ratio of both, as text; the first row is the head."""

@@ -1,6 +1,6 @@
 """Measured values with their intervals: what every measurement returns."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -66,3 +66,12 @@ def jackknife(statistic: Callable[[list[int]], float], size: int, groups: int = 
     left_out = [statistic([i for i in everything if i % groups != group]) for group in range(groups)]
     error = float(np.sqrt((groups - 1) * np.var(left_out)))  # delete-a-group jackknife
     return Interval(value, value - NORMAL_QUANTILE * error, value + NORMAL_QUANTILE * error)
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested JSON as pairs of a dotted name and a value."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

@@ -86,6 +86,10 @@ class TextDiffusion:
     @classmethod
     def _from_checkpoint(cls, checkpoint: Checkpoint, where: str) -> "TextDiffusion":
         meta = checkpoint.metadata
+        if "kind" in meta:
+            raise CheckpointError(
+                f"{where} is no text diffusion model but a rival ({meta['kind']}); open it with textcosm.baselines.open_rival"
+            )
         try:
             config = Config.from_dict(meta["config"])
             width, vocabulary = int(meta["backbone"]["width"]), int(meta["backbone"]["vocab_size"])

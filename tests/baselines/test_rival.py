@@ -8,7 +8,9 @@ import torch
 from textcosm.baselines import open_rival, open_subject
 from textcosm.baselines.rival import count_forms, new_network
 from textcosm.baselines.settings import RivalConfig, RivalSampler, check_kind
+from textcosm.cli import main
 from textcosm.errors import CheckpointError, ConfigError
+from textcosm.pipeline import TextDiffusion
 
 KINDS = ("autoregressive", "masked")
 
@@ -103,3 +105,14 @@ def test_bad_settings_name_themselves(rival):
         RivalConfig(depth=0)
     with pytest.raises(ConfigError, match="there is no rival 'recurrent'"):
         check_kind("recurrent")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_generate_writes_with_a_rival_and_says_what_it_cannot_do(rival, kind, tmp_path, capsys):
+    rival(kind).save(tmp_path / "rival")
+    assert main(["generate", "--model", str(tmp_path / "rival"), "-n", "3", "--seed", "5"]) == 0
+    assert capsys.readouterr().out.splitlines() == [" ".join(text.split()) for text in rival(kind).sample(3, seed=5)]
+    assert main(["generate", "--model", str(tmp_path / "rival"), "--solver", "heun"]) == 2
+    assert "leave --watch and --solver out" in capsys.readouterr().err
+    with pytest.raises(CheckpointError, match=rf"a rival \({kind}\); open it with textcosm.baselines.open_rival"):
+        TextDiffusion.load(tmp_path / "rival", "cpu")

@@ -5,6 +5,7 @@ import secrets
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -53,6 +54,7 @@ def generate(
     device: Device = None,
 ) -> None:
     """Write new texts, made from noise."""
+    from textcosm.baselines import is_rival, open_rival
     from textcosm.pipeline import TextDiffusion
 
     if n < 1:
@@ -62,18 +64,23 @@ def generate(
     if watch and n > WATCHED_AT_MOST:
         raise ConfigError(f"--watch shows at most {WATCHED_AT_MOST} texts, not {n}; lower -n or leave --watch out")
     start = time.perf_counter()
-    diffusion = TextDiffusion.load(model, device)
     seed = secrets.randbelow(10**6) if seed is None else seed
-    if watch:
+    if is_rival(model):
+        if watch or solver:
+            raise ConfigError(f"{model} is no text diffusion model in latents: leave --watch and --solver out")
+        rival = open_rival(model, device)
+        texts: Iterable[str] = chain.from_iterable(rival.stream(n, seed=seed, batch_size=batch_size, steps=steps))
+    elif watch:
         from rich.console import Console
 
         from textcosm.cli.watch import watched
 
+        diffusion = TextDiffusion.load(model, device)
         snapshots = diffusion.trace(n, steps=steps, solver=solver, seed=seed)
-        texts: Iterable[str] = watched(snapshots, Console(stderr=True))
+        texts = watched(snapshots, Console(stderr=True))
     else:
-        batches = diffusion.stream(n, steps=steps, solver=solver, seed=seed, batch_size=batch_size)
-        texts = (text for batch in batches for text in batch)
+        diffusion = TextDiffusion.load(model, device)
+        texts = chain.from_iterable(diffusion.stream(n, steps=steps, solver=solver, seed=seed, batch_size=batch_size))
     lines = _lines(texts, form, seed, spaced=form == "text" and out is None and sys.stdout.isatty())
     _write(lines, out)
     taken = time.perf_counter() - start

@@ -33,7 +33,7 @@ def info(
 def facts(model: TextDiffusion, folder: Path) -> Iterator[tuple[str, str]]:
     """Rows of name and value, the most important first."""
     config, sizes = model.config, model.config.autoencoder
-    slots, width = model.normaliser.mean.shape
+    slots, width = model.normaliser.shape
     index = read_index(folder)
     yield "folder", str(folder)
     yield "size on disk", f"{sum(f.stat().st_size for f in folder.iterdir() if f.is_file()) / 1e6:.1f} MB"

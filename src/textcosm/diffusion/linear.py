@@ -1,6 +1,6 @@
 """The best linear guess of clean latents, in closed form from their covariance: where a denoiser can start from."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from jaxtyping import Float
@@ -10,8 +10,10 @@ from textcosm.diffusion.schedule import TanSchedule
 from textcosm.errors import ConfigError
 from textcosm.shapes import Latents, Times
 
-LARGEST = 16_384
-"""Numbers of a text beyond which its covariance no longer fits: 1 GB in float32."""
+OVERSAMPLED = 64
+"""Directions searched beyond those kept, which makes the last ones kept more exact (arXiv 0909.4061)."""
+PASSES = 4
+"""Over the latents: each turns the directions towards those of largest variance, the last one measures them."""
 
 
 class LinearGuess(nn.Module):
@@ -26,38 +28,44 @@ class LinearGuess(nn.Module):
     rest: Tensor
 
     def __init__(self, rank: int, slots: int, latent_width: int, schedule: TanSchedule) -> None:
-        """Raises ConfigError where a text has fewer numbers than ``rank`` or too many for a covariance."""
+        """Raises ConfigError where a text has fewer numbers than ``rank``."""
         super().__init__()
         size = slots * latent_width
         if rank > size:
             raise ConfigError(f"denoiser linear_rank = {rank} is more than a text's {size} numbers; lower it")
-        if size > LARGEST:
-            raise ConfigError(
-                f"denoiser linear_rank = {rank} needs the covariance of {slots} x {latent_width} = {size} numbers, above "
-                f"{LARGEST}; give linear_rank 0, or fewer or narrower latents"
-            )
         self.schedule, self.size = schedule, size
         self.register_buffer("directions", torch.eye(rank, size))
         self.register_buffer("variances", torch.ones(rank))
         self.register_buffer("rest", torch.ones(()))
 
     @torch.no_grad()
-    def fit(self, batches: Iterable[Latents]) -> None:
-        """Take directions and variances from clean normalised latents ``(batch, slots, latent_width)``."""
-        products = torch.zeros(self.size, self.size, device=self.directions.device)
-        texts = 0
-        for latents in batches:
-            flat = latents.to(products).flatten(1)
-            products.addmm_(flat.T, flat)
-            texts += len(flat)
+    def fit(self, batches: Callable[[], Iterable[Latents]], generator: torch.Generator) -> None:
+        """Take directions and variances from clean normalised latents ``(batch, slots, latent_width)``.
+
+        By subspace iteration: the covariance itself, which for 80 x 384 numbers would be 4 GB, is never made.
+        batches: called once a pass, for the same latents. Raises ConfigError for fewer than two texts.
+        """
+        rank, device = len(self.variances), self.directions.device
+        start = torch.randn(self.size, min(self.size, rank + OVERSAMPLED), generator=generator, device=generator.device)
+        found = torch.linalg.qr(start.to(device)).Q
+        for _ in range(PASSES - 1):
+            products = torch.zeros_like(found)
+            for flat in _rows(batches, device):
+                products.addmm_(flat.T, flat @ found)
+            found = torch.linalg.qr(products).Q
+        inner = torch.zeros(found.shape[1], found.shape[1], device=device)
+        texts, total = 0, 0.0
+        for flat in _rows(batches, device):
+            seen = flat @ found
+            inner.addmm_(seen.T, seen)
+            texts, total = texts + len(flat), total + float(flat.square().sum())
         if texts < 2:
             raise ConfigError(f"a covariance needs 2 texts or more, got {texts}; give more data")
-        values, vectors = torch.linalg.eigh(products / texts)
-        rank = len(self.variances)
+        values, vectors = torch.linalg.eigh(inner / texts)
         self.variances.copy_(values.flip(0)[:rank].clamp_min(0))
-        self.directions.copy_(vectors.T.flip(0)[:rank])
-        left = values.sum() - self.variances.sum()
-        self.rest.copy_((left / max(1, self.size - rank)).clamp_min(0))
+        self.directions.copy_((found @ vectors).T.flip(0)[:rank])
+        left = total / texts - float(self.variances.sum())
+        self.rest.fill_(max(0.0, left / max(1, self.size - rank)))
 
     def forward(self, noisy: Latents, time: Times) -> Latents:
         """The guess for latents noised to ``time`` (one for each sample)."""
@@ -72,3 +80,8 @@ class LinearGuess(nn.Module):
             shares = (flat @ self.directions.T) * (gain(self.variances) - others)
             guess = others * flat + shares @ self.directions
         return guess.view_as(noisy).to(noisy.dtype)
+
+
+def _rows(batches: Callable[[], Iterable[Latents]], device: torch.device) -> Iterator[Float[Tensor, "_ size"]]:
+    """All numbers of a text as one row."""
+    return (latents.to(device, torch.float32).flatten(1) for latents in batches())

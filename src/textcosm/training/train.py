@@ -249,7 +249,9 @@ def _train_diffusion(run: Run, denoiser: Denoiser, latents: LatentStore) -> Iter
     claim(folder, settings)
     if denoiser.linear is not None and not (folder / STATE_FILE).exists():
         parts = latents.train[:LINEAR_TEXTS].split(1024)
-        denoiser.linear.fit(latents.normaliser.normalise(part.to(run.device).float()) for part in parts)
+        generator = torch.Generator().manual_seed(seed_of(recipe.seed, "linear"))
+        normalise = latents.normaliser.normalise
+        denoiser.linear.fit(lambda: (normalise(part.to(run.device).float()) for part in parts), generator)
     config = recipe.diffusion_training
     stage = DiffusionStage(
         denoiser, recipe.model, latents.normaliser, latents.train, latents.valid, config.batch_size, recipe.seed

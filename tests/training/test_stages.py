@@ -154,3 +154,8 @@ def test_the_decoder_reads_guesses_but_for_the_clean_share(adaptation_stage, mon
 def test_adaptation_settings_outside_their_range_are_named(change):
     with pytest.raises(ConfigError, match=f"adaptation.{next(iter(change))} is"):
         AdaptationConfig(**change)
+
+
+def test_adaptation_ends_above_where_the_denoiser_begins(adaptation_stage):
+    with pytest.raises(ConfigError, match="adaptation.max_time is 1e-06, not above diffusion_objective.min_time 1e-05"):
+        adaptation_stage(max_time=1e-6)

@@ -144,7 +144,7 @@ class AdaptationConfig:
     latents for a share ``clean`` of the texts, so that reconstruction is not forgotten."""
 
     max_time: float = 0.6
-    """Times are uniform on (0, max_time]; sampling should end well below it."""
+    """Times are uniform from the earliest that the denoiser was trained at to this; sampling should end well below it."""
     clean: float = 0.2
     """Share of the texts whose latents are left as they are."""
 
@@ -180,6 +180,11 @@ class AdaptationStage:
         seed: int = 0,
     ):
         """``train_latents[i]`` are the raw latents of text i of ``train`` ``(texts, slots, width)``; likewise for valid."""
+        if adaptation.max_time <= config.diffusion_objective.min_time:
+            raise ConfigError(
+                f"adaptation.max_time is {adaptation.max_time}, not above diffusion_objective.min_time "
+                f"{config.diffusion_objective.min_time}; raise it"
+            )
         autoencoder.freeze_compressor()
         self.module, self.denoiser, self.normaliser = autoencoder, denoiser, normaliser
         self.config, self.adaptation, self.backbone = config, adaptation, backbone
@@ -198,8 +203,8 @@ class AdaptationStage:
         clean = self._latents(self.train_latents, indices)
         order = torch.randperm(len(indices), generator=self.generator, device=self.device)
         guessed = order[round(self.adaptation.clean * len(indices)) :]
-        time = self.adaptation.max_time * torch.rand(len(guessed), generator=self.generator, device=self.device)
-        clean[guessed] = self._guess(clean[guessed], time)
+        draws = torch.rand(len(guessed), generator=self.generator, device=self.device)
+        clean[guessed] = self._guess(clean[guessed], self._times(draws))
         losses = decoding_loss(
             self.module,
             self.normaliser.denormalise(clean),
@@ -213,18 +218,23 @@ class AdaptationStage:
         return _named(losses)
 
     def validate(self) -> dict[str, float]:
-        """Shares of tokens that come back from clean latents and from guesses at half and at all of ``max_time``."""
+        """Shares of tokens that come back from clean latents, and from guesses half way to ``max_time`` and there."""
         self.generator.manual_seed(seed_of(self.seed, self.name, "valid"))
         right, tokens = torch.zeros(3, device=self.device), 0
         for indices in _chunks(len(self.valid), VALID_AT_ONCE):
             batch = self.valid.batch(indices, self.device)
             clean = self._latents(self.valid_latents, indices)
-            at = [torch.full((len(clean),), share * self.adaptation.max_time, device=self.device) for share in (0.5, 1)]
-            views = [clean, *(self._guess(clean, time) for time in at)]
+            at = [torch.full((len(clean),), share, device=self.device) for share in (0.5, 1.0)]
+            views = [clean, *(self._guess(clean, self._times(shares)) for shares in at)]
             right += torch.stack([self._right(batch, latents) for latents in views])
             tokens += int(batch.mask.sum())
         names = ("accuracy", "accuracy_half_noise", "accuracy_full_noise")
         return dict(zip(names, (right / tokens).tolist(), strict=True)) if tokens else {}
+
+    def _times(self, shares: Times) -> Times:
+        """From the earliest time that the denoiser was trained at (share 0) to ``max_time`` (share 1)."""
+        earliest = self.config.diffusion_objective.min_time
+        return earliest + shares * (self.adaptation.max_time - earliest)
 
     def _latents(self, raw: Tensor, indices: list[int]) -> Latents:
         return self.normaliser.normalise(raw[torch.as_tensor(indices, device=raw.device)].to(self.device).float())

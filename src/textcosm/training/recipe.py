@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from textcosm.config import Config
+from textcosm.errors import ConfigError
 from textcosm.tasks.files import DataConfig
 from textcosm.training.fit import FitConfig
 from textcosm.training.stages import AdaptationConfig
@@ -35,6 +36,13 @@ class Recipe:
     """A trained run or model whose autoencoder is taken as it is, so that only diffusion is trained."""
     autoencoder_data: str | None = None
     """A second corpus, of the same text field, that the autoencoder alone learns from."""
+
+    def __post_init__(self) -> None:
+        earliest, latest = self.model.diffusion_objective.min_time, self.adaptation.max_time
+        if self.adapt_decoder and latest <= earliest:
+            raise ConfigError(
+                f"adaptation.max_time is {latest}, not above model.diffusion_objective.min_time {earliest}; raise it"
+            )
 
 
 def fit_settings(config: FitConfig) -> dict[str, Any]:

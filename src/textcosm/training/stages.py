@@ -180,11 +180,6 @@ class AdaptationStage:
         seed: int = 0,
     ):
         """``train_latents[i]`` are the raw latents of text i of ``train`` ``(texts, slots, width)``; likewise for valid."""
-        if adaptation.max_time <= config.diffusion_objective.min_time:
-            raise ConfigError(
-                f"adaptation.max_time is {adaptation.max_time}, not above diffusion_objective.min_time "
-                f"{config.diffusion_objective.min_time}; raise it"
-            )
         autoencoder.freeze_compressor()
         self.module, self.denoiser, self.normaliser = autoencoder, denoiser, normaliser
         self.config, self.adaptation, self.backbone = config, adaptation, backbone

@@ -11,6 +11,7 @@
 """
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any, Literal, get_args
 import torch
 
 from textcosm.diffusion.denoiser import Denoiser, new_denoiser
+from textcosm.diffusion.linear import LinearGuess
 from textcosm.errors import BackboneError, ConfigError, TrainingError
 from textcosm.latent.autoencoder import Autoencoder
 from textcosm.latent.initialise import initialise_locally
@@ -248,15 +250,24 @@ def _train_diffusion(run: Run, denoiser: Denoiser, latents: LatentStore) -> Iter
     }
     claim(folder, settings)
     if denoiser.linear is not None and not (folder / STATE_FILE).exists():
-        parts = latents.train[:LINEAR_TEXTS].split(1024)
-        generator = torch.Generator().manual_seed(seed_of(recipe.seed, "linear"))
-        normalise = latents.normaliser.normalise
-        denoiser.linear.fit(lambda: (normalise(part.to(run.device).float()) for part in parts), generator)
+        yield from _fit_linear_guess(run, denoiser.linear, latents)
     config = recipe.diffusion_training
     stage = DiffusionStage(
         denoiser, recipe.model, latents.normaliser, latents.train, latents.valid, config.batch_size, recipe.seed
     )
     yield from fit_stage(run, stage, config, folder)
+
+
+def _fit_linear_guess(run: Run, linear: LinearGuess, latents: LatentStore) -> Iterator[StepReport]:
+    """A minute or more without steps: reported before and after."""
+    start = time.monotonic()
+    parts = latents.train[:LINEAR_TEXTS].split(1024)
+    count = sum(map(len, parts))
+    yield StepReport(0, count, "linear guess", {}, 0.0, 0.0)
+    generator = torch.Generator().manual_seed(seed_of(run.recipe.seed, "linear"))
+    normalise = latents.normaliser.normalise
+    linear.fit(lambda: (normalise(part.to(run.device).float()) for part in parts), generator)
+    yield StepReport(count, count, "linear guess", {}, count / (time.monotonic() - start), 0.0)
 
 
 # --- the decoder, once more

@@ -1,5 +1,6 @@
 """Evaluations end in a report: the same one for the same command, with what was left out, as JSON and as a page."""
 
+import dataclasses
 import json
 import re
 from collections.abc import Iterator
@@ -8,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from textcosm.errors import ConfigError, DataError
+from textcosm.errors import BackboneError, ConfigError, DataError
 from textcosm.evaluation import evaluate as evaluating
 from textcosm.evaluation.evaluate import EvaluationConfig, evaluate
 from textcosm.evaluation.judges import Judge, Readings, Surprise
 from textcosm.evaluation.report import JSON_FILE, Report, read_report
 from textcosm.evaluation.results import Interval
 from textcosm.evaluation.rows import Row, Rows
-from textcosm.evaluation.subject import Subject, of_file
+from textcosm.evaluation.subject import Subject, of_file, of_model
 
 for package in ("sacrebleu", "jinja2", "matplotlib", "mauve", "faiss"):
     pytest.importorskip(package)
@@ -207,3 +208,26 @@ def test_infinity_never_gets_into_the_json(tmp_path):
     report = Report("x", {}, {"words": Interval(float("inf"), 0.0, 0.0)}, {}, {}, {})
     with pytest.raises(ValueError, match="not JSON compliant"):
         json.dumps(report.to_dict(), allow_nan=False)
+
+
+def test_a_latent_space_is_measured_on_the_references(tiny_model):
+    report = evaluate(of_model(tiny_model, "tiny", steps=2), REAL, config=EvaluationConfig(n=4))
+    found = tiny_model.reconstruct(read_back(report, REAL))
+    assert report.metrics["token_accuracy"].value == pytest.approx(sum(one.token_accuracy for one in found) / 4)
+    assert 0 <= report.metrics["reconstruction_bleu"].value <= 1 and not report.notes
+
+
+def test_without_the_encoder_the_rest_is_measured_and_a_note_says_so(tiny_model):
+    def missing(texts):
+        raise BackboneError("the encoder is not installed: pip install 'textcosm[hf]'")
+
+    subject = dataclasses.replace(of_model(tiny_model, "tiny", steps=2), reconstruct=missing)
+    report = evaluate(subject, REAL, config=EvaluationConfig(n=4))
+    assert "token_accuracy" not in report.metrics and "diversity" in report.metrics
+    assert report.notes == ["Reconstruction was not measured: the encoder is not installed: pip install 'textcosm[hf]'."]
+
+
+def read_back(report, texts):
+    """The references that a report drew: those of its seed, in their order."""
+    drawn = Rows("references", tuple(Row(text) for text in texts)).draw(report.manifest["n"], report.manifest["seed"])
+    return [row.text for row in drawn]

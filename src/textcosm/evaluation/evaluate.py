@@ -12,14 +12,15 @@ from typing import Any
 import torch
 
 from textcosm.checkpoint import whole_file
-from textcosm.errors import ConfigError, DataError
+from textcosm.errors import BackboneError, ConfigError, DataError
 from textcosm.evaluation import manifest
 from textcosm.evaluation.judges import Judge
 from textcosm.evaluation.mauve import FEWEST, Mauve, mauve
+from textcosm.evaluation.metrics import bleu
 from textcosm.evaluation.page import save_page
 from textcosm.evaluation.paired import OF_REFERENCES, Scorers, check_metrics, paired_metrics
 from textcosm.evaluation.report import TEXTS_FILE, Report, ordered
-from textcosm.evaluation.results import Interval
+from textcosm.evaluation.results import Interval, bootstrap_ratio
 from textcosm.evaluation.rows import Row, Rows, answered_by, as_rows
 from textcosm.evaluation.side import Side, measure_side
 from textcosm.evaluation.subject import Subject
@@ -109,6 +110,7 @@ class _Evaluation:
         self.training = None if training is None else as_rows(training, "training texts")
         self.with_mauve = judge is not None and config.draws > 0
         self.timings: dict[str, float] = {}
+        self.remarks: list[str] = []
         _check_packages(self.with_mauve)
         self._check_number(config.n, f"n is {config.n}")
         self.real = self._references()
@@ -153,6 +155,7 @@ class _Evaluation:
         with self._timed("compare", 1):
             found = self._mauve(ours, theirs)
             paired = self._paired(new)
+        paired |= self._reconstruction()
         return Report(
             name=self.subject.name,
             manifest=self._manifest(command, device),
@@ -185,6 +188,22 @@ class _Evaluation:
         texts, targets = [row.text for row in new], [list(row.targets) for row in new]
         return paired_metrics(texts, targets, [row.source or "" for row in new], self.config.paired, self.scorers)
 
+    def _reconstruction(self) -> dict[str, Interval]:
+        """How much of the references survives the subject's latent space, where it has one and the encoder is there."""
+        if self.subject.reconstruct is None:
+            return {}
+        texts = [row.text for row in self.real]
+        with self._timed("reconstruct", len(texts)):
+            try:
+                found = self.subject.reconstruct(texts)
+            except BackboneError as error:
+                self.remarks.append(f"Reconstruction was not measured: {error}.")
+                return {}
+        return {
+            "token_accuracy": bootstrap_ratio([one.token_accuracy for one in found], [1.0] * len(found)),
+            "reconstruction_bleu": bleu([one.reconstruction for one in found], texts),
+        }
+
     def _manifest(self, command: str, device: str | torch.device) -> dict[str, Any]:
         config = asdict(self.config)
         config["paired"] = list(self.config.paired) if self.references.has_targets else []
@@ -215,7 +234,7 @@ class _Evaluation:
             notes.append("Every draw of MAUVE takes all texts: its interval is over the clustering alone.")
         if len(new) < len(self.real):
             notes.append(f"Div and self-BLEU depend on the number of texts: {len(new)} here, {len(self.real)} references.")
-        return [note for note in notes if note]
+        return [note for note in [*notes, *self.remarks] if note]
 
     @contextmanager
     def _timed(self, stage: str, total: int) -> Iterator[Callable[[int], None]]:

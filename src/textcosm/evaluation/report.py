@@ -33,6 +33,8 @@ LABELS = {
     "copies": Label("copies", 4, "share of texts that are a training text word for word: 0"),
     "words": Label("words", 1, "words and punctuation marks in a text: near the references"),
     "sentences": Label("sentences", 2, "sentence ends in a text: near the references"),
+    "token_accuracy": Label("tokens reconstructed", 3, "mean share of a reference's tokens that come back from the latent space: 1"),
+    "reconstruction_bleu": Label("BLEU, reconstructed", 3, "of the references after the latent space, against themselves: 1"),
     "rouge1": Label("ROUGE-1", 3, "words shared with the best accepted answer, F1: higher is better"),
     "rouge2": Label("ROUGE-2", 3, "pairs of words shared with the best accepted answer, F1: higher is better"),
     "rougeL": Label("ROUGE-L", 3, "longest common subsequence with the best accepted answer, F1: higher is better"),

@@ -11,7 +11,7 @@ from torch import nn
 
 from textcosm.diffusion.sampling import SamplerConfig
 from textcosm.evaluation.rows import read_rows
-from textcosm.pipeline import TextDiffusion
+from textcosm.pipeline import Reconstruction, TextDiffusion
 
 BATCH = 64
 """Texts made or handed over at a time."""
@@ -28,6 +28,8 @@ class Subject:
     """``texts(n, seed)`` gives n texts in batches, the same ones at every call."""
     sources: Callable[[int, int], list[str]] | None = None
     """For conditional tasks: ``sources(n, seed)`` gives the source of each of these texts, in their order."""
+    reconstruct: Callable[[list[str]], list[Reconstruction]] | None = None
+    """For what has a latent space: sends texts through it and back. Raises BackboneError where the encoder is missing."""
 
 
 def of_model(
@@ -50,7 +52,7 @@ def of_model(
     def texts(n: int, seed: int) -> Iterator[list[str]]:
         return model.stream(n, seed=seed, batch_size=batch_size, sampler=config)
 
-    return Subject(name, manifest, texts)
+    return Subject(name, manifest, texts, reconstruct=lambda given: model.reconstruct(given, batch_size))
 
 
 def of_file(path: str | Path, field: str | None = None) -> Subject:

@@ -19,7 +19,7 @@ import tyro
 from study import Plan, Study, open_model, seconds
 
 from textcosm.config import Config
-from textcosm.diffusion.denoiser import Denoiser, DenoiserConfig
+from textcosm.diffusion.denoiser import DenoiserConfig, new_denoiser
 from textcosm.evaluation.metrics import bleu
 from textcosm.evaluation.results import bootstrap_ratio
 from textcosm.latent.normaliser import Normaliser
@@ -214,7 +214,7 @@ class Workshop:
         latents = torch.randn(config.batch_size, *shape)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            denoiser = Denoiser(recipe.model.denoiser, shape[1]).to(self.device)
+            denoiser = new_denoiser(recipe.model.denoiser, recipe.model.schedule, shape).to(self.device)
         normaliser = Normaliser(*shape).to(self.device)
         stage = DiffusionStage(denoiser, recipe.model, normaliser, latents, latents[:0], config.batch_size)
         with TemporaryDirectory() as folder:

@@ -129,7 +129,7 @@ class TextDiffusion:
     @torch.no_grad()
     def encode(self, texts: Sequence[str], batch_size: int = 64) -> Latents:
         """Normalised latents of texts; a text longer than ``max_length`` tokens is cut. Needs the encoder."""
-        return torch.cat([self._encode(part)[0] for part in _batches(_checked_texts(texts), batch_size)])
+        return torch.cat([self._encode(part)[0] for part in batches(_checked_texts(texts), batch_size)])
 
     @torch.no_grad()
     def decode(self, latents: Latents) -> list[str]:
@@ -141,7 +141,7 @@ class TextDiffusion:
     def reconstruct(self, texts: Sequence[str], batch_size: int = 64) -> list[Reconstruction]:
         """Each text, encoded and decoded again, with the share of its tokens that came back."""
         found: list[Reconstruction] = []
-        for part in _batches(_checked_texts(texts), batch_size):
+        for part in batches(_checked_texts(texts), batch_size):
             latents, wanted, mask = self._encode(part)
             tokens, forms = self._decode(latents)
             right = (tokens[:, : wanted.shape[1]] == wanted) & mask
@@ -209,8 +209,8 @@ class TextDiffusion:
         sampler: SamplerConfig | None = None,
     ) -> Iterator[list[str]]:
         """Like :meth:`sample`, a batch at a time as each is ready."""
-        walk, seeds = self._walk(sampler, steps, solver), _checked_seeds(seed, n)
-        for part in _batches(seeds, batch_size):
+        walk, seeds = self._walk(sampler, steps, solver), checked_seeds(seed, n)
+        for part in batches(seeds, batch_size):
             *_, last = walk(part)
             yield self.decode(last.clean)
 
@@ -224,7 +224,7 @@ class TextDiffusion:
         sampler: SamplerConfig | None = None,
     ) -> Iterator[Snapshot]:
         """The texts of :meth:`sample` as they emerge, decoded after every step; the last snapshot is the result."""
-        walk, seeds = self._walk(sampler, steps, solver), _checked_seeds(seed, n)
+        walk, seeds = self._walk(sampler, steps, solver), checked_seeds(seed, n)
         total = steps or (sampler or self.config.sampler).steps
         for step, point in enumerate(walk(seeds), start=1):
             noise = self.config.schedule.sigma(point.time).item()
@@ -324,13 +324,13 @@ def _checked_texts(texts: Sequence[str]) -> list[str]:
     return list(texts)
 
 
-def _checked_seeds(seed: int, n: int) -> list[int]:
+def checked_seeds(seed: int, n: int) -> list[int]:
     if n < 1:
         raise ConfigError(f"n is {n}; it must be at least 1")
     return seeds_of(seed, n)
 
 
-def _batches(items: list[T], size: int) -> Iterator[list[T]]:
+def batches(items: list[T], size: int) -> Iterator[list[T]]:
     if size < 1:
         raise ConfigError(f"batch_size is {size}; it must be at least 1")
     return (items[i : i + size] for i in range(0, len(items), size))

@@ -16,10 +16,9 @@ from textcosm.baselines.settings import Kind, RivalConfig, RivalSampler, check_k
 from textcosm.baselines.tokens import Vocabulary
 from textcosm.checkpoint import WithoutInitialisation, load_into, load_states, read_index, save_states
 from textcosm.config import from_dict
-from textcosm.diffusion.sampling import seeds_of
-from textcosm.errors import CheckpointError, ConfigError
+from textcosm.errors import CheckpointError
 from textcosm.latent.forms import FormHead
-from textcosm.pipeline import TOKENIZER_FILE, best_device, find_model
+from textcosm.pipeline import TOKENIZER_FILE, batches, best_device, checked_seeds, find_model
 from textcosm.shapes import Forms, Mask, Tokens
 from textcosm.text.tokenizer import Tokenizer
 
@@ -118,16 +117,11 @@ class Rival:
         sampler: RivalSampler | None = None,
     ) -> Iterator[list[str]]:
         """Like :meth:`sample`, a batch at a time as each is ready."""
-        for name, value in (("n", n), ("batch_size", batch_size)):
-            if value < 1:
-                raise ConfigError(f"{name} is {value}; it must be at least 1")
-        sampler = sampler or self.sampler
+        parts = batches(checked_seeds(seed, n), batch_size)
+        chosen = sampler or self.sampler
         if steps is not None:
-            sampler = dataclasses.replace(sampler, steps=steps)
-        seeds = seeds_of(seed, n)
-        return (
-            self.write(self.network.generate(seeds[i : i + batch_size], sampler)) for i in range(0, n, batch_size)
-        )
+            chosen = dataclasses.replace(chosen, steps=steps)
+        return (self.write(self.network.generate(part, chosen)) for part in parts)
 
     def write(self, tokens: Tokens) -> list[str]:
         """The texts of the vocabulary's ids, each token in its likeliest form."""
@@ -212,8 +206,8 @@ def open_subject(
 
 def is_rival(path: str | Path) -> bool:
     """Whether this is the folder of a rival, or of the training run of one."""
-    folder = Path(path).expanduser()
-    for candidate in (folder, folder / "model"):
-        if (candidate / "config.json").is_file():
-            return read_index(candidate)["metadata"].get("kind") in NETWORKS
-    return False
+    try:
+        folder = find_model(path)
+    except CheckpointError:
+        return False
+    return read_index(folder)["metadata"].get("kind") in NETWORKS

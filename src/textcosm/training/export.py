@@ -1,6 +1,5 @@
 """What a run leaves behind: the model, with the record of how it was made."""
 
-import platform
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from torch import Tensor
 
 import textcosm
 from textcosm.diffusion.denoiser import Denoiser
+from textcosm.evaluation.manifest import machine
 from textcosm.latent.autoencoder import Autoencoder
 from textcosm.latent.forms import before
 from textcosm.latent.normaliser import Normaliser
@@ -65,15 +65,23 @@ def _record(run: Run, texts: TextStore) -> dict[str, Any]:
     recipe.pop("model")
     for name in ("init_autoencoder", "autoencoder_data"):
         recipe[name] = recipe[name] and Path(recipe[name]).name
-    lengths = texts.lengths[: texts.main].float()
-    data = {"name": Path(run.data).name, "texts": texts.main, "cut": texts.cut, "mean_tokens": float(lengths.mean())}
+    data = data_record(run, texts)
     if len(texts) > texts.main:
         data["texts_for_the_autoencoder"] = len(texts)
-    cuda = run.device.type == "cuda"
-    device = torch.cuda.get_device_name(run.device) if cuda else f"{platform.machine()} {run.device.type}"
-    versions = {"textcosm": textcosm.__version__, "torch": str(torch.__version__)}
     stages = {name: reached(run.out / name) for name in ("autoencoder", "diffusion", "adaptation")}
-    return {"data": data, "recipe": recipe, **stages, "device": device, "versions": versions}
+    return {"data": data, "recipe": recipe, **stages, **made_with(run)}
+
+
+def data_record(run: Run, texts: TextStore) -> dict[str, Any]:
+    """The corpus in a few figures."""
+    lengths = texts.lengths[: texts.main].float()
+    return {"name": Path(run.data).name, "texts": texts.main, "cut": texts.cut, "mean_tokens": float(lengths.mean())}
+
+
+def made_with(run: Run) -> dict[str, Any]:
+    """What computed, and with which versions."""
+    versions = {"textcosm": textcosm.__version__, "torch": str(torch.__version__)}
+    return {"device": machine(run.device)["device"], "versions": versions}
 
 
 def reached(folder: Path) -> dict[str, Any]:

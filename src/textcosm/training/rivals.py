@@ -7,7 +7,6 @@
     OUT/model/  what ``textcosm.baselines.open_rival`` reads
 """
 
-import platform
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import textcosm
 from textcosm.baselines.autoregressive import Autoregressive
 from textcosm.baselines.masked import Masked
 from textcosm.baselines.rival import Rival, count_forms, new_network
@@ -27,15 +25,15 @@ from textcosm.latent.autoencoder import AutoencoderConfig
 from textcosm.pipeline import best_device
 from textcosm.tasks.files import DataConfig
 from textcosm.text.backbone import BackboneConfig, open_backbone
-from textcosm.training.cache import Stopped, TextStore, read_meta
+from textcosm.training.cache import Stopped, TextStore
 from textcosm.training.corpus import make_texts, text_settings
-from textcosm.training.export import reached
+from textcosm.training.export import data_record, made_with, reached
 from textcosm.training.fit import FitConfig, StepReport, seed_of
 from textcosm.training.recipe import Recipe, fit_settings
 from textcosm.training.run import Run, claim, fit_stage, seeded, stop_requests
 from textcosm.training.stages import Batches
 from textcosm.training.state import load_trained
-from textcosm.training.train import TrainResult
+from textcosm.training.train import TrainResult, counts
 
 VALID_AT_ONCE = 32
 """Texts per validation batch."""
@@ -96,10 +94,9 @@ def train_rival(
             finished = True
         except Stopped:
             pass
-    made = caches / "train-texts"
-    counts = read_meta(made) if made.is_dir() else {"main": 0, "cut": 0}
+    texts, cut = counts(run)
     model = out / "model"
-    return TrainResult(finished, out, model if model.is_dir() else None, counts["main"], counts["cut"])
+    return TrainResult(finished, out, model if model.is_dir() else None, texts, cut)
 
 
 def _corpus_recipe(recipe: RivalRecipe) -> Recipe:
@@ -182,16 +179,9 @@ def _export(recipe: RivalRecipe, run: Run, network: Autoregressive | Masked, tex
 
 
 def _record(recipe: RivalRecipe, run: Run, texts: TextStore) -> dict[str, Any]:
-    cuda = run.device.type == "cuda"
     return {
-        "data": {
-            "name": Path(run.data).name,
-            "texts": texts.main,
-            "cut": texts.cut,
-            "mean_tokens": float(texts.lengths.float().mean()),
-        },
+        "data": data_record(run, texts),
         "recipe": {"data": asdict(recipe.data), "training": asdict(recipe.training), "seed": recipe.seed},
         recipe.kind: reached(run.out / "rival"),
-        "device": torch.cuda.get_device_name(run.device) if cuda else f"{platform.machine()} {run.device.type}",
-        "versions": {"textcosm": textcosm.__version__, "torch": str(torch.__version__)},
+        **made_with(run),
     }

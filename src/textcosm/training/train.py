@@ -100,7 +100,7 @@ def train(
             finished = True
         except Stopped:
             pass
-    texts, cut = _counts(run)
+    texts, cut = counts(run)
     model = out / "model"
     return TrainResult(finished, out, model if model.is_dir() else None, texts, cut)
 
@@ -312,7 +312,8 @@ def _adapt_decoder(
     yield from fit_stage(run, stage, config, folder)
 
 
-def _counts(run: Run) -> tuple[int, int]:
+def counts(run: Run) -> tuple[int, int]:
+    """Training texts, and how many of them were cut; 0 where none are tokenised yet."""
     folder = run.cache / "train-texts"
     if not folder.is_dir():
         return 0, 0

@@ -1,6 +1,6 @@
 """``textcosm info``: what a model is, how it was trained, what was measured."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +9,7 @@ from tyro.conf import Positional, arg
 
 from textcosm.checkpoint import read_index
 from textcosm.cli.options import parse_and_run
+from textcosm.evaluation.results import flat
 from textcosm.pipeline import TextDiffusion, find_model
 
 
@@ -51,7 +52,8 @@ def facts(model: TextDiffusion, folder: Path) -> Iterator[tuple[str, str]]:
     yield "latent standard deviation", _range(model.normaliser.std)
     sampler = config.sampler
     yield "sampler", f"{sampler.solver}, {sampler.steps} steps to time {sampler.end_time}, final {sampler.final}"
-    yield from _flat(model.record)
+    for name, value in flat(model.record):
+        yield name, f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def parameters(module: nn.Module) -> int:
@@ -60,12 +62,3 @@ def parameters(module: nn.Module) -> int:
 
 def _range(tensor: Any) -> str:
     return f"{tensor.min():.3g} to {tensor.max():.3g}, mean {tensor.mean():.3g}"
-
-
-def _flat(table: Mapping[str, Any], where: str = "") -> Iterator[tuple[str, str]]:
-    """Nested JSON as dotted rows."""
-    for name, value in table.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{where}{name}.")
-        else:
-            yield f"{where}{name}", f"{value:.6g}" if isinstance(value, float) else str(value)

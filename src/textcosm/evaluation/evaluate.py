@@ -20,7 +20,7 @@ from textcosm.evaluation.metrics import bleu
 from textcosm.evaluation.page import save_page
 from textcosm.evaluation.paired import OF_REFERENCES, Scorers, check_metrics, paired_metrics
 from textcosm.evaluation.report import TEXTS_FILE, Report, ordered
-from textcosm.evaluation.results import Interval, bootstrap_ratio
+from textcosm.evaluation.results import Interval, bootstrap_mean
 from textcosm.evaluation.rows import Row, Rows, answered_by, as_rows
 from textcosm.evaluation.side import Side, measure_side
 from textcosm.evaluation.subject import Subject
@@ -200,7 +200,7 @@ class _Evaluation:
                 self.remarks.append(f"Reconstruction was not measured: {error}.")
                 return {}
         return {
-            "token_accuracy": bootstrap_ratio([one.token_accuracy for one in found], [1.0] * len(found)),
+            "token_accuracy": bootstrap_mean(one.token_accuracy for one in found),
             "reconstruction_bleu": bleu([one.reconstruction for one in found], texts),
         }
 

@@ -19,7 +19,7 @@ from textcosm.evaluation.metrics import (
     words,
     written_form,
 )
-from textcosm.evaluation.results import Interval, Result, bootstrap_ratio
+from textcosm.evaluation.results import Interval, Result, bootstrap_mean, bootstrap_ratio
 from textcosm.pipeline import TextDiffusion
 from textcosm.shapes import Latents
 
@@ -98,7 +98,7 @@ def measure_autoencoder(
         texts=len(texts),
         compression=Compression(latents.shape[1], positions, statistics.fmean(lengths), batch.cut),
         token_accuracy=bootstrap_ratio([r.token_accuracy * n for r, n in zip(found, lengths, strict=True)], lengths),
-        whole_texts=bootstrap_ratio([float(r.token_accuracy == 1) for r in found], [1.0] * len(found)),
+        whole_texts=bootstrap_mean(r.token_accuracy == 1 for r in found),
         written_form=written_form([r.reconstruction for r in found], texts),
         under_noise=tuple(measure_under_noise(model, latents, texts[:noise_texts], sigmas, seed)),
     )

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from textcosm.errors import ConfigError, DataError
-from textcosm.evaluation.results import Interval, Result, bootstrap_ratio, jackknife
+from textcosm.evaluation.results import Interval, Result, bootstrap_mean, bootstrap_ratio, jackknife
 
 WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
 SENTENCE = re.compile(r"""[.!?]+["'”’)]*(?=\s|$)""")
@@ -85,7 +85,7 @@ def self_bleu(texts: Sequence[str], sample: int = 1000, seed: int = 0) -> Interv
     most, sizes = _most_of_all(counts), sorted(map(len, tokens))
     chosen = np.random.default_rng(seed).choice(len(tokens), min(sample, len(tokens)), replace=False).tolist()
     scores = [_against_the_others(scorer, i, counts[i], len(tokens[i]), most, sizes) for i in sorted(chosen)]
-    return _mean(scores)
+    return bootstrap_mean(scores)
 
 
 Most = Mapping[Gram, tuple[int, int, int]]
@@ -148,17 +148,13 @@ def lengths(texts: Sequence[str]) -> Lengths:
         raise DataError("cannot measure 0 texts: give at least 1")
     counts = np.array([len(words(text)) for text in texts])
     return Lengths(
-        words=_mean(counts.tolist()),
+        words=bootstrap_mean(counts.tolist()),
         words_std=float(counts.std()),
         words_min=int(counts.min()),
         words_median=float(np.median(counts)),
         words_max=int(counts.max()),
-        sentences=_mean([sentence_count(text) for text in texts]),
+        sentences=bootstrap_mean([sentence_count(text) for text in texts]),
     )
-
-
-def _mean(values: Sequence[float]) -> Interval:
-    return bootstrap_ratio(values, [1.0] * len(values))
 
 
 # ---------------------------------------------------------------- memorisation
@@ -238,7 +234,7 @@ def rouge(texts: Sequence[str], references: References) -> Rouge:
     names = ["rouge1", "rouge2", "rougeL"]
     scorer = RougeScorer(names, use_stemmer=True)
     found = [scorer.score_multi(mine, text) for text, mine in zip(texts, several, strict=True)]
-    return Rouge(*(_mean([float(scores[name].fmeasure) for scores in found]) for name in names))
+    return Rouge(*(bootstrap_mean([float(scores[name].fmeasure) for scores in found]) for name in names))
 
 
 def reference_lists(texts: Sequence[str], references: References) -> list[list[str]]:

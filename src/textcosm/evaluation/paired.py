@@ -15,7 +15,7 @@ from textcosm.errors import ConfigError, DataError
 from textcosm.evaluation.classifiers import open_classifier
 from textcosm.evaluation.judges import Judge, Surprise
 from textcosm.evaluation.metrics import References, Rouge, bleu, reference_lists, rouge
-from textcosm.evaluation.results import Interval, Result, bootstrap_ratio
+from textcosm.evaluation.results import Interval, Result, bootstrap_mean
 from textcosm.text.backbone import DEFAULT, Backbone, BackboneConfig, open_backbone
 
 Encoder = str | Path | Backbone
@@ -72,7 +72,8 @@ def bertscore(
     """
     several = reference_lists(texts, references)
     score = _bert_scorer(_opened(encoder, device))
-    return _mean([max(score(text, reference) for reference in mine) for text, mine in zip(texts, several, strict=True)])
+    pairs = zip(texts, several, strict=True)
+    return bootstrap_mean(max(score(text, reference) for reference in mine) for text, mine in pairs)
 
 
 def _bert_scorer(encoder: Backbone) -> Callable[[str, str], float]:
@@ -309,18 +310,14 @@ METRICS: dict[str, Callable[[_Scores], Interval]] = {
     "rougeL": lambda scores: scores.rouge.rougeL,
     "bleu": lambda scores: bleu(scores.texts, scores.references),
     "bertscore": lambda scores: bertscore(scores.texts, scores.references, scores.encoder),
-    "toxicity": lambda scores: _mean(scores.toxicity),
-    "style_accuracy": lambda scores: _mean(scores.style_accuracy),
-    "similarity": lambda scores: _mean(scores.similarity),
-    "fluency": lambda scores: _mean(scores.fluency),
-    "joint": lambda scores: _mean(scores.joint),
+    "toxicity": lambda scores: bootstrap_mean(scores.toxicity),
+    "style_accuracy": lambda scores: bootstrap_mean(scores.style_accuracy),
+    "similarity": lambda scores: bootstrap_mean(scores.similarity),
+    "fluency": lambda scores: bootstrap_mean(scores.fluency),
+    "joint": lambda scores: bootstrap_mean(scores.joint),
 }
 """Every metric of :func:`paired_metrics`; ``toxicity`` alone is better when it is lower."""
 OF_REFERENCES = ("rouge1", "rouge2", "rougeL", "bleu", "bertscore")
-
-
-def _mean(values: Sequence[float] | np.ndarray) -> Interval:
-    return bootstrap_ratio([float(value) for value in values], [1.0] * len(values))
 
 
 def _one_each(texts: Sequence[str], sources: Sequence[str]) -> None:

@@ -1,6 +1,6 @@
 """Measured values with their intervals: what every measurement returns."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -49,6 +49,12 @@ def bootstrap_ratio(numerators: Sequence[float], denominators: Sequence[float], 
     """Interval of ``sum(numerators) / sum(denominators)``, resampling the texts that they belong to."""
     top, bottom = np.asarray(numerators, dtype=np.float64), np.asarray(denominators, dtype=np.float64)
     return bootstrap(lambda chosen: float(top[chosen].sum() / max(bottom[chosen].sum(), 1e-12)), len(top), seed=seed)
+
+
+def bootstrap_mean(values: Iterable[float], seed: int = 0) -> Interval:
+    """Interval of the mean of one value a text."""
+    found = [float(value) for value in values]
+    return bootstrap_ratio(found, [1.0] * len(found), seed)
 
 
 def jackknife(statistic: Callable[[list[int]], float], size: int, groups: int = 20) -> Interval:

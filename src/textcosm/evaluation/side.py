@@ -14,7 +14,7 @@ from textcosm.evaluation.metrics import (
     sentence_count,
     words,
 )
-from textcosm.evaluation.results import Interval, bootstrap_ratio
+from textcosm.evaluation.results import Interval, bootstrap_mean
 
 LARGEST = 1e300
 """A perplexity beyond this is stored as this: JSON knows no infinity."""
@@ -58,7 +58,7 @@ def measure_side(
     if training_texts is not None:
         metrics["memorised"] = memorisation(texts, training_texts)
         known = copies(texts, training_texts)
-        metrics["copies"] = bootstrap_ratio([1] * known + [0] * (len(texts) - known), [1] * len(texts))
+        metrics["copies"] = bootstrap_mean([1] * known + [0] * (len(texts) - known))
     return Side(texts, readings, metrics, per_text)
 
 

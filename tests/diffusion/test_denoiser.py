@@ -107,6 +107,7 @@ def test_time_embedding_is_smooth_and_tells_times_apart():
 def test_padding_of_the_source_is_not_read():
     denoiser, (noisy, time, _) = build(source_depth=2, source_width=8), inputs()
     activations, mask = source()
+    assert not mask.all()
     other = torch.where(mask[..., None], activations, torch.full_like(activations, 9.0))
     read = [denoiser(noisy, time, None, denoiser.encode_source(a, mask)) for a in (activations, other)]
     torch.testing.assert_close(*read)
@@ -119,6 +120,30 @@ def test_the_source_matters_and_may_be_left_out():
     without = denoiser(noisy, time)
     assert not torch.allclose(denoiser(noisy, time, None, memory), denoiser(noisy, time, None, other), atol=1e-3)
     assert not torch.allclose(denoiser(noisy, time, None, memory), without, atol=1e-3)
+
+
+def test_no_source_is_the_null_alone():
+    denoiser, (noisy, time, guess) = build(source_depth=2, source_width=8), inputs()
+    memory, nothing = denoiser.encode_source(*source()), denoiser.no_source(3)
+    assert memory.mask.shape == (3, 8) and memory.mask[:, 0].all() and nothing.mask.shape == (3, 1)
+    without = denoiser(noisy, time, guess)
+    torch.testing.assert_close(denoiser(noisy, time, guess, nothing), without)
+    hidden = memory.without(torch.tensor([True, False, True]))
+    some = denoiser(noisy, time, guess, hidden)
+    torch.testing.assert_close(some[[0, 2]], without[[0, 2]])
+    torch.testing.assert_close(some[1], denoiser(noisy, time, guess, memory)[1])
+    assert not torch.allclose(some[1], without[1], atol=1e-3)
+
+
+def test_sources_are_standardised():
+    denoiser, (noisy, time, _) = build(source_depth=1, source_width=8), inputs()
+    activations, mask = source()
+    plain = denoiser(noisy, time, None, denoiser.encode_source(activations, mask))
+    mean, std = torch.arange(8.0), torch.linspace(1, 30, 8)
+    denoiser.source.set_statistics(mean, std)
+    read = denoiser(noisy, time, None, denoiser.encode_source(activations * std + mean, mask))
+    torch.testing.assert_close(read, plain, atol=1e-4, rtol=1e-4)
+    assert {"source.activation_mean", "source.null"} <= denoiser.state_dict().keys()
 
 
 def test_memory_of_some_rows():
@@ -158,6 +183,8 @@ def test_wrong_inputs():
         build(slots=5)(noisy, time)
     with pytest.raises(ConfigError, match="takes no source"):
         build().encode_source(*source())
+    with pytest.raises(ConfigError, match="takes no source"):
+        build().no_source(2)
     memory = build(source_depth=1, source_width=8).encode_source(*source())
     with pytest.raises(ConfigError, match="source_depth = 0"):
         build()(noisy, time, None, memory)

@@ -67,7 +67,58 @@ def test_randomness_is_the_generators():
     assert loss(denoiser, seed=1) == loss(denoiser, seed=1) != loss(denoiser, seed=2)
 
 
-@pytest.mark.parametrize("wrong", [{"self_condition_probability": 1.5}, {"min_time": 0.0}])
+def test_a_share_of_the_rows_does_not_see_its_source():
+    hidden = []
+
+    def denoise(noisy, time, self_condition, memory):
+        hidden.append(~memory.mask[:, 1:].any(1))
+        return noisy
+
+    network = Denoiser(DenoiserConfig(width=8, depth=1, heads=2, ff_width=8, source_depth=1), 8, source_width=5)
+    memory = network.encode_source(torch.randn(10, 3, 5), torch.ones(10, 3, dtype=torch.bool))
+    for seed in range(40):
+        loss(denoise, seed=seed, memory=memory, source_drop_probability=0.25)
+    firsts, wholes = torch.stack(hidden[::2]), torch.stack(hidden[1::2])
+    assert set(wholes.sum(1).tolist()) == {2, 3}
+    assert (wholes.float().mean(0) > 0).all()  # any row may be the one
+    assert torch.equal(firsts, wholes[:, :5])  # the guess knows as much as what it is for
+    hidden.clear()
+    loss(denoise, memory=memory, source_drop_probability=0.0)
+    assert not hidden[-1].any()
+
+
+def test_self_guidance_moves_the_target_of_rows_that_see_a_guess():
+    guesses = iter([1.0, 1.5])
+    found = loss(
+        lambda noisy, *_: torch.full_like(noisy, next(guesses)), torch.ones_like(LATENTS), self_guidance=0.5
+    )  # target 1 + .5 (1.5 - 1) for half of the rows, 1 for the others
+    assert found == pytest.approx((0.25**2 + 0.5**2) / 2)
+
+
+def test_self_guidance_settles_at_guidance_of_a_larger_scale():
+    """Guess 0.6 of x_0 = 1: the fixed point with w = .5 is as far past x_0 as guidance of scale 2 is."""
+    said = torch.zeros((), requires_grad=True)
+    optimiser = torch.optim.SGD([said], lr=0.5)
+
+    def denoise(noisy, time, self_condition, memory):
+        return torch.full_like(noisy, 0.6) if self_condition is None else said.expand_as(noisy)
+
+    for _ in range(60):
+        optimiser.zero_grad()
+        loss(denoise, torch.ones_like(LATENTS), self_condition_probability=1.0, self_guidance=0.5).backward()
+        optimiser.step()
+    assert said.item() == pytest.approx(0.6 + 2 * (1 - 0.6), abs=1e-3)
+
+
+def test_self_guidance_without_guesses():
+    with pytest.raises(ConfigError, match="self_guidance = 0.5 needs first guesses"):
+        DiffusionObjectiveConfig(self_condition_probability=0.0, self_guidance=0.5)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"self_condition_probability": 1.5}, {"min_time": 0.0}, {"source_drop_probability": 1.0}, {"self_guidance": 1.0}],
+)
 def test_wrong_settings(wrong):
     with pytest.raises(ConfigError, match=f"{next(iter(wrong))} = .* is outside"):
         DiffusionObjectiveConfig(**wrong)

@@ -63,7 +63,10 @@ class DenoiserConfig:
 
 @dataclass(frozen=True)
 class Memory:
-    """A source text as the denoiser reads it: keys and values for each block's cross-attention, made once per text."""
+    """A source text as the denoiser reads it: keys and values for each block's cross-attention, made once per text.
+
+    Position 0 is the learned null, which every text sees: a text without a source sees nothing else.
+    """
 
     keys: tuple[Float[Tensor, "batch source width"], ...]
     values: tuple[Float[Tensor, "batch source width"], ...]
@@ -73,6 +76,11 @@ class Memory:
         """The memory of some of the texts."""
         keys, values = (tuple(x[rows] for x in side) for side in (self.keys, self.values))
         return Memory(keys, values, self.mask[rows])
+
+    def without(self, rows: Bool[Tensor, " batch"]) -> "Memory":
+        """The same, but the texts where ``rows`` is True see the null alone, as if they had no source."""
+        null = torch.arange(self.mask.shape[1], device=self.mask.device) == 0
+        return Memory(self.keys, self.values, self.mask & (null | ~rows[:, None]))
 
 
 class Denoiser(nn.Module):
@@ -109,8 +117,13 @@ class Denoiser(nn.Module):
     def forward(
         self, noisy: Latents, time: Times, self_condition: Latents | None = None, memory: Memory | None = None
     ) -> Latents:
-        """Estimate x_0; raises ConfigError for a memory that this network cannot read or a wrong number of slots."""
+        """Estimate x_0; raises ConfigError for a memory that this network cannot read or a wrong number of slots.
+
+        Without ``memory``, a network that reads sources writes as if there were none.
+        """
         self._check(noisy.shape[1], memory)
+        if memory is None and self.source is not None:
+            memory = self.no_source(noisy.shape[0])
         x = self.enter(noisy).to(noisy.dtype)  # under autocast, too, the stream stays as precise as its input
         if self.slots is not None:
             x = x + self.slots
@@ -132,10 +145,17 @@ class Denoiser(nn.Module):
         return clean if guess is None else clean + guess
 
     def encode_source(self, activations: Activations, mask: Mask) -> Memory:
-        """Read source texts, given as the backbone's activations; ConfigError for a model without a source encoder."""
+        """Read source texts, given as the backbone's raw activations; ConfigError without a source encoder."""
+        return self._source_encoder()(activations, mask)
+
+    def no_source(self, batch: int) -> Memory:
+        """The memory of ``batch`` texts that have no source; ConfigError without a source encoder."""
+        return self._source_encoder().nothing(batch)
+
+    def _source_encoder(self) -> "SourceEncoder":
         if self.source is None:
             raise ConfigError("denoiser source_depth = 0: it takes no source; train one with source_depth above 0")
-        return self.source(activations, mask)
+        return self.source
 
     def _check(self, slots: int, memory: Memory | None) -> None:
         if self.config.slots and slots != self.config.slots:
@@ -178,23 +198,47 @@ class DenoiserBlock(nn.Module):
 
 
 class SourceEncoder(nn.Module):
-    """Blocks of the denoiser's kind over the source's activations, and what each block of the denoiser reads there."""
+    """Blocks of the denoiser's kind over the source's activations, and what each block of the denoiser reads there.
+
+    A learned null is read beside the source, by which a text may have none: classifier-free guidance needs both
+    (arXiv 2207.12598). It joins after the blocks, so that it is the same beside any source.
+    """
+
+    activation_mean: Tensor
+    activation_std: Tensor
 
     def __init__(self, config: DenoiserConfig, source_width: int) -> None:
         super().__init__()
         self.head_width = config.width // config.heads
+        self.register_buffer("activation_mean", torch.zeros(source_width))
+        self.register_buffer("activation_std", torch.ones(source_width))
         self.enter = nn.Linear(source_width, config.width) if source_width != config.width else nn.Identity()
         self.blocks = nn.ModuleList(Block(config, crosses=False) for _ in range(config.source_depth))
         self.norm = nn.RMSNorm(config.width, eps=EPS)
+        self.null = nn.Parameter(torch.randn(config.width))
         self.reads = nn.ModuleList(nn.Linear(config.width, 2 * config.width, bias=False) for _ in range(config.depth))
 
+    def set_statistics(self, mean: Float[Tensor, " width"], std: Float[Tensor, " width"]) -> None:
+        """What activations are standardised with: the autoencoder's statistics, as its compressor reads them."""
+        self.activation_mean.copy_(mean)
+        self.activation_std.copy_(std)
+
     def forward(self, activations: Activations, mask: Mask) -> Memory:
-        x = self.enter(activations).to(activations.dtype)
+        x = self.enter((activations - self.activation_mean) / self.activation_std).to(activations.dtype)
         rotation = rotary(x.shape[1], self.head_width, x)
         for block in self.blocks:
             x = block(x, rotation, mask, None)
-        x = self.norm(x)
+        return self._memory(self.norm(x), mask)
+
+    def nothing(self, batch: int) -> Memory:
+        """The null alone, for ``batch`` texts."""
+        nothing = self.null.new_empty(batch, 0, len(self.null))
+        return self._memory(nothing, torch.empty(batch, 0, dtype=torch.bool, device=nothing.device))
+
+    def _memory(self, x: Stream, mask: Mask) -> Memory:
+        x = torch.cat((self.null.to(x.dtype).expand(len(x), 1, -1), x), dim=1)
         pairs = [read(x).chunk(2, dim=-1) for read in self.reads]
+        mask = F.pad(mask, (1, 0), value=True)
         return Memory(tuple(keys for keys, _ in pairs), tuple(values for _, values in pairs), mask)
 
 

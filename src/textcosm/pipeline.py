@@ -4,14 +4,15 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar, Unpack
 
 import torch
 from torch import Tensor
 
 from textcosm.checkpoint import Checkpoint, WithoutInitialisation, load_into, load_states, save_states
 from textcosm.config import Config
-from textcosm.diffusion.denoiser import Denoiser, new_denoiser
+from textcosm.diffusion.denoiser import Denoiser, Memory, new_denoiser
+from textcosm.diffusion.guidance import Guide
 from textcosm.diffusion.process import Point
 from textcosm.diffusion.sampling import SamplerConfig, seeds_of, trajectory
 from textcosm.diffusion.solvers import Solver
@@ -50,6 +51,29 @@ class Reconstruction:
     text: str
     reconstruction: str
     token_accuracy: float
+
+
+class Sampling(TypedDict, total=False):
+    """What ``sample``, ``stream`` and ``trace`` take by name, all of it optional."""
+
+    seed: int
+    """Default 0. Text i depends on it and on i, not on how many texts there are."""
+    steps: int | None
+    """From noise to text; like solver and guidance, instead of the sampler's."""
+    solver: str | Solver | None
+    guidance: float | None
+    """Weight of the source: 1 is none, above 1 exaggerates it (see SamplerConfig)."""
+    sampler: SamplerConfig | None
+    """Default: the model's own."""
+    batch_size: int
+    """Texts at a time, default 64; it changes the speed and not the texts."""
+    source: Sequence[str] | None
+    """Given texts, one for each text to write; for models with a source encoder, and needs the frozen encoder."""
+    guides: Sequence[Guide]
+    """Each moves the guess of the clean latents at every step (see diffusion/guidance.py)."""
+    start: Latents | None
+    """Clean latents ``(n, N, width)`` to begin from, noised to ``start_time`` (1 is pure noise), instead of noise."""
+    start_time: float
 
 
 @dataclass
@@ -184,66 +208,78 @@ class TextDiffusion:
 
     # --- noise -> text
 
-    def sample(
-        self,
-        n: int = 1,
-        *,
-        steps: int | None = None,
-        seed: int = 0,
-        solver: str | Solver | None = None,
-        batch_size: int = 64,
-        sampler: SamplerConfig | None = None,
-    ) -> list[str]:
-        """``n`` new texts. Text i of a seed is the same in any batch; steps and solver override the model's sampler."""
-        return [text for part in self.stream(n, steps=steps, seed=seed, solver=solver, batch_size=batch_size,
-                                             sampler=sampler) for text in part]  # fmt: skip
+    def sample(self, n: int | None = None, **options: Unpack[Sampling]) -> list[str]:
+        """``n`` new texts (default 1, or one for each source). Text i of a seed is the same in any batch."""
+        return [text for part in self.stream(n, **options) for text in part]
 
-    def stream(
-        self,
-        n: int = 1,
-        *,
-        steps: int | None = None,
-        seed: int = 0,
-        solver: str | Solver | None = None,
-        batch_size: int = 64,
-        sampler: SamplerConfig | None = None,
-    ) -> Iterator[list[str]]:
+    def stream(self, n: int | None = None, **options: Unpack[Sampling]) -> Iterator[list[str]]:
         """Like :meth:`sample`, a batch at a time as each is ready."""
-        walk, seeds = self._walk(sampler, steps, solver), checked_seeds(seed, n)
-        for part in batches(seeds, batch_size):
-            *_, last = walk(part)
+        seeds = self._seeds(n, options)
+        walk = self._walk(seeds, options)
+        for rows in row_slices(len(seeds), options.get("batch_size", 64)):
+            *_, last = walk(rows)
             yield self.decode(last.clean)
 
-    def trace(
-        self,
-        n: int = 1,
-        *,
-        steps: int | None = None,
-        seed: int = 0,
-        solver: str | Solver | None = None,
-        sampler: SamplerConfig | None = None,
-    ) -> Iterator[Snapshot]:
-        """The texts of :meth:`sample` as they emerge, decoded after every step; the last snapshot is the result."""
-        walk, seeds = self._walk(sampler, steps, solver), checked_seeds(seed, n)
-        total = steps or (sampler or self.config.sampler).steps
-        for step, point in enumerate(walk(seeds), start=1):
+    def trace(self, n: int | None = None, **options: Unpack[Sampling]) -> Iterator[Snapshot]:
+        """The texts of :meth:`sample` as they emerge, decoded after every step; the last snapshot is the result.
+
+        All texts are one batch, whatever ``batch_size`` says.
+        """
+        seeds = self._seeds(n, options)
+        total = self._sampler(options).steps
+        for step, point in enumerate(self._walk(seeds, options)(slice(0, len(seeds))), start=1):
             noise = self.config.schedule.sigma(point.time).item()
             yield Snapshot(step, total, point.time, noise, self.decode(point.clean))
 
-    def _walk(
-        self, sampler: SamplerConfig | None, steps: int | None, solver: str | Solver | None
-    ) -> Callable[[list[int]], Iterator[Point]]:
-        """Seeds -> the points of their way from noise, with the settings that were given or else the model's own."""
-        sampler = sampler or self.config.sampler
-        if steps is not None:
-            sampler = dataclasses.replace(sampler, steps=steps)
-        plugin = None if isinstance(solver, str) else solver
-        if isinstance(solver, str):
-            sampler = dataclasses.replace(sampler, solver=solver)
-        schedule = self.config.schedule
-        return lambda seeds: trajectory(
-            self.denoiser, schedule, sampler, seeds, self.normaliser.shape, self.device, solver=plugin
-        )
+    def _seeds(self, n: int | None, options: Sampling) -> list[int]:
+        """A seed for each text that is asked for, by number or by its source."""
+        check_options(options)
+        sources = options.get("source")
+        if sources is None:
+            return checked_seeds(options.get("seed", 0), 1 if n is None else n)
+        if n is not None and n != len(sources):
+            raise ConfigError(f"n is {n} and there are {len(sources)} sources: each gives one text, so leave n out")
+        return checked_seeds(options.get("seed", 0), len(sources))
+
+    def _sampler(self, options: Sampling) -> SamplerConfig:
+        """The model's own sampler, or the one given, with what else was given put in."""
+        own = options.get("sampler") or self.config.sampler
+        steps, solver, guidance = options.get("steps"), options.get("solver"), options.get("guidance")
+        if guidance is None and options.get("source") is None:
+            guidance = 1.0  # a conditional model's own guidance has nothing to weigh where there is no source
+        named = solver if isinstance(solver, str) else None
+        given = {"steps": steps, "solver": named, "guidance": guidance}
+        return dataclasses.replace(own, **{name: value for name, value in given.items() if value is not None})
+
+    def _walk(self, seeds: list[int], options: Sampling) -> Callable[[slice], Iterator[Point]]:
+        """Some of the texts -> the points of their way from noise."""
+        sampler, solver = self._sampler(options), options.get("solver")
+        sources, guides, start = options.get("source"), options.get("guides", ()), options.get("start")
+
+        def walk(rows: slice) -> Iterator[Point]:
+            return trajectory(
+                self.denoiser,
+                self.config.schedule,
+                sampler,
+                seeds[rows],
+                self.normaliser.shape,
+                self.device,
+                memory=None if sources is None else self._read_sources(list(sources[rows])),
+                solver=None if isinstance(solver, str) else solver,
+                guides=[guide.select(rows) for guide in guides],
+                start=None if start is None else start[rows],
+                start_time=options.get("start_time", 1.0),
+            )
+
+        return walk
+
+    @torch.no_grad()
+    def _read_sources(self, sources: list[str]) -> Memory:
+        """Source texts as the denoiser reads them, once for all steps."""
+        backbone = self._open_backbone()
+        batch = backbone.tokenize(sources, 512)
+        tokens, mask = batch.tokens.to(self.device), batch.mask.to(self.device)
+        return self.denoiser.encode_source(backbone.encode(tokens, mask), mask)
 
     # --- the machine and the encoder
 
@@ -324,6 +360,14 @@ def _checked_texts(texts: Sequence[str]) -> list[str]:
     return list(texts)
 
 
+def check_options(options: Sampling) -> None:
+    """TypeError for a name that is none, as of any function."""
+    unknown = options.keys() - Sampling.__optional_keys__
+    if unknown:
+        known = ", ".join(sorted(Sampling.__optional_keys__))
+        raise TypeError(f"unexpected keyword argument {min(unknown)!r}; there are {known}")
+
+
 def checked_seeds(seed: int, n: int) -> list[int]:
     if n < 1:
         raise ConfigError(f"n is {n}; it must be at least 1")
@@ -334,3 +378,8 @@ def batches(items: list[T], size: int) -> Iterator[list[T]]:
     if size < 1:
         raise ConfigError(f"batch_size is {size}; it must be at least 1")
     return (items[i : i + size] for i in range(0, len(items), size))
+
+
+def row_slices(n: int, size: int) -> Iterator[slice]:
+    """The batches of ``n`` rows."""
+    return (slice(rows[0], rows[-1] + 1) for rows in batches(list(range(n)), size))

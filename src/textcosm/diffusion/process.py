@@ -23,7 +23,7 @@ class Point:
 
 @dataclass(frozen=True)
 class ReverseProcess:
-    """The schedule, the network and a source of noise; and the four numbers and one formula built from them."""
+    """The schedule, the network and a source of noise; and the four numbers and two formulas built from them."""
 
     schedule: TanSchedule
     denoise: Denoise
@@ -44,6 +44,10 @@ class ReverseProcess:
     def log_snr(self, time: float) -> float:
         """``log(alpha^2 / sigma^2)`` at ``time`` (clipped at both ends, see schedule.py)."""
         return self.schedule.log_snr(time).item()
+
+    def noised(self, clean: Latents, time: float) -> Latents:
+        """``clean`` with fresh noise, as it is at ``time``."""
+        return self.alpha(time) * clean + self.sigma(time) * self.draw()
 
     def move(self, noisy: Latents, clean: Latents, time: float, target: float) -> Latents:
         """Solve the probability-flow equation from ``time`` to ``target`` exactly for an x_0 that stays ``clean``.

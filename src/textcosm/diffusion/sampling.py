@@ -5,11 +5,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import blake2b
 from itertools import pairwise
+from math import inf
 from typing import Literal
 
 import torch
 
 from textcosm.diffusion.denoiser import Memory
+from textcosm.diffusion.guidance import Guide, Network, told_of_sources
 from textcosm.diffusion.process import Denoise, Draw, Point, ReverseProcess
 from textcosm.diffusion.schedule import TanSchedule
 from textcosm.diffusion.solvers import Solver, open_solver
@@ -25,6 +27,8 @@ class SamplerConfig:
     end_time: where the walk stops; below it the network sees almost clean latents and only copies them.
     final: "clean" returns the network's x_0 at ``end_time``; "mean" the last step without its noise, as the reference.
     grid: times evenly spaced ("uniform") or evenly spaced in log-SNR, which puts more of them near both ends.
+    guidance: weight of the source (classifier-free guidance): 1 is the network's own guess, 0 forgets the source, above 1
+        exaggerates it, at the cost of a second pass in the same batch.
     """
 
     steps: int = 50
@@ -32,6 +36,7 @@ class SamplerConfig:
     end_time: float = 0.05
     final: Literal["clean", "mean"] = "clean"
     grid: Literal["uniform", "log-snr"] = "uniform"
+    guidance: float = 1.0
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -42,19 +47,27 @@ class SamplerConfig:
             raise ConfigError(f"final = {self.final!r} is unknown; choose clean or mean")
         if self.grid not in ("uniform", "log-snr"):
             raise ConfigError(f"grid = {self.grid!r} is unknown; choose uniform or log-snr")
+        if not 0 <= self.guidance < inf:
+            raise ConfigError(f"guidance = {self.guidance} is no number from 0 up; 1 is none, 1.5 to 3 are usual")
         open_solver(self.solver)
 
-    def times(self, schedule: TanSchedule) -> list[float]:
-        """The times to visit, from 1 down to ``end_time``: ``steps`` of them, and one more when the end is a mean.
+    def times(self, schedule: TanSchedule, start: float = 1.0) -> list[float]:
+        """The times to visit, from ``start`` down to ``end_time``: ``steps`` of them, and one more for a mean at the end.
 
-        A log-SNR grid starts at 1 as well: its second time is the first of the even spacing, at LOG_SNR_START.
+        A log-SNR grid from 1 has its second time, the first of the even spacing, at LOG_SNR_START. A start below
+        ``end_time`` is the only time.
         """
+        if start <= self.end_time:
+            return [start]
         count = self.steps + (self.final == "mean")
-        end = schedule.log_snr(self.end_time).item()
+        first, end = schedule.log_snr(start).item(), schedule.log_snr(self.end_time).item()
         if self.grid == "uniform" or count < 3 or end <= LOG_SNR_START:
-            return torch.linspace(1, self.end_time, count, dtype=torch.float64).tolist()
-        even = torch.linspace(LOG_SNR_START, end, count - 1, dtype=torch.float64)
-        return [1.0, *schedule.time_of_log_snr(even[:-1]).tolist(), self.end_time]
+            return torch.linspace(start, self.end_time, count, dtype=torch.float64).tolist()
+        if first < LOG_SNR_START:
+            between = torch.linspace(LOG_SNR_START, end, count - 1, dtype=torch.float64)[:-1]
+        else:
+            between = torch.linspace(first, end, count, dtype=torch.float64)[1:-1]
+        return [start, *schedule.time_of_log_snr(between).tolist(), self.end_time]
 
 
 LOG_SNR_START = -9.0
@@ -87,21 +100,28 @@ def trajectory(
     device: torch.device | str = "cpu",
     memory: Memory | None = None,
     solver: Solver | None = None,
+    guides: Sequence[Guide] = (),
+    start: Latents | None = None,
+    start_time: float = 1.0,
 ) -> Iterator[Point]:
     """Walk from noise to normalised latents: yields ``config.steps`` points; the last one's ``clean`` is the result.
 
     denoise: ``(noisy, time, self_condition) -> clean`` such as a Denoiser; called with ``memory=`` where one is given.
     seeds: one per sample, from :func:`seeds_of`. shape: ``(slots, latent width)``.
     solver: one from outside, instead of the one that ``config`` names.
-    Raises ConfigError where there is nothing to sample.
+    guides: each moves every guess of x_0, in this order, before the solver or the next guess sees it.
+    start: clean normalised latents, one for each seed, to begin from instead of pure noise: they are noised to
+        ``start_time`` with the noise of their seed, and walked from there to ``end_time`` (at least one point).
+    Raises ConfigError where there is nothing to sample, and for a start or guidance that cannot be.
     """
     if not seeds:
         raise ConfigError("0 samples were asked for; ask for at least 1")
+    _check_start(start, start_time, (len(seeds), *shape))
     solver = solver or open_solver(config.solver)
     draw = noise_source(seeds, shape, device)
-    process = ReverseProcess(schedule, _at_one_time(denoise, memory), draw)
-    times = config.times(schedule)
-    noisy, past = draw(), None
+    process = ReverseProcess(schedule, _at_one_time(told_of_sources(denoise, memory, config.guidance), guides), draw)
+    times = config.times(schedule, start_time)
+    noisy, past = draw() if start is None else process.noised(start.to(device), start_time), None
     for time, target in pairwise(times):
         now = Point(time, noisy, process.denoise(noisy, time, past.clean if past else None))
         if config.final == "mean" and target == times[-1]:
@@ -113,12 +133,23 @@ def trajectory(
     yield Point(times[-1], noisy, process.denoise(noisy, times[-1], past.clean if past else None))
 
 
-def _at_one_time(denoise: Callable[..., Latents], memory: Memory | None) -> Denoise:
+def _check_start(start: Latents | None, start_time: float, shape: tuple[int, ...]) -> None:
+    if not 0 <= start_time <= 1:
+        raise ConfigError(f"start_time = {start_time} is outside [0, 1]; 1 is pure noise")
+    if start is None and start_time != 1:
+        raise ConfigError(f"start_time = {start_time} is for latents to start from, and there are none: give a start")
+    if start is not None and tuple(start.shape) != shape:
+        raise ConfigError(f"the start is {tuple(start.shape)}; this walk takes {shape}: one for each sample")
+
+
+def _at_one_time(network: Network, guides: Sequence[Guide]) -> Denoise:
     """Let a solver give one time as a number, where the network takes a tensor with one time per sample."""
-    network = denoise if memory is None else partial(denoise, memory=memory)
 
     @torch.no_grad()
     def at(noisy: Latents, time: float, self_condition: Latents | None) -> Latents:
-        return network(noisy, torch.full(noisy.shape[:1], time, device=noisy.device), self_condition)
+        clean = network(noisy, torch.full(noisy.shape[:1], time, device=noisy.device), self_condition)
+        for guide in guides:
+            clean = guide(clean, time)
+        return clean
 
     return at

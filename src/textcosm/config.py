@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from textcosm.diffusion.denoiser import DenoiserConfig
+from textcosm.diffusion.denoiser import DenoiserConfig, SourceConfig
 from textcosm.diffusion.objective import DiffusionObjectiveConfig
 from textcosm.diffusion.sampling import SamplerConfig
 from textcosm.diffusion.schedule import TanSchedule
@@ -30,6 +30,7 @@ class Config:
     normaliser: NormaliserConfig = field(default_factory=NormaliserConfig)
     schedule: TanSchedule = field(default_factory=TanSchedule)
     denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
+    source: SourceConfig = field(default_factory=SourceConfig)
     diffusion_objective: DiffusionObjectiveConfig = field(default_factory=DiffusionObjectiveConfig)
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
 

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar, Unpack
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from textcosm.checkpoint import Checkpoint, WithoutInitialisation, load_into, load_states, save_states
 from textcosm.config import Config
+from textcosm.control.mbr import chooser
 from textcosm.diffusion.denoiser import Denoiser, Memory, new_denoiser
 from textcosm.diffusion.guidance import Guide
 from textcosm.diffusion.process import Point
@@ -69,6 +71,8 @@ class Sampling(TypedDict, total=False):
     """Texts at a time, default 64; it changes the speed and not the texts."""
     source: Sequence[str] | None
     """Given texts, one for each text to write; for models with a source encoder, and needs the frozen encoder."""
+    mbr: int
+    """Best of so many candidates, each from its own seed, by minimum Bayes risk (control/mbr.py); 1 chooses nothing."""
     guides: Sequence[Guide]
     """Each moves the guess of the clean latents at every step (see diffusion/guidance.py)."""
     start: Latents | None
@@ -214,32 +218,37 @@ class TextDiffusion:
 
     def stream(self, n: int | None = None, **options: Unpack[Sampling]) -> Iterator[list[str]]:
         """Like :meth:`sample`, a batch at a time as each is ready."""
-        seeds = self._seeds(n, options)
-        walk = self._walk(seeds, options)
-        for rows in row_slices(len(seeds), options.get("batch_size", 64)):
-            *_, last = walk(rows)
-            yield self.decode(last.clean)
+        candidates = options.get("mbr", 1)
+        choose = chooser(candidates)
+        drafts = [self._seeds(n, options, candidate) for candidate in range(candidates)]
+        for rows in row_slices(len(drafts[0]), options.get("batch_size", 64)):
+            walk = self._walk(rows, options)
+            texts = [self.decode(_end(walk(seeds[rows]))) for seeds in drafts]
+            yield [choose(several) for several in zip(*texts, strict=True)]
 
     def trace(self, n: int | None = None, **options: Unpack[Sampling]) -> Iterator[Snapshot]:
         """The texts of :meth:`sample` as they emerge, decoded after every step; the last snapshot is the result.
 
-        All texts are one batch, whatever ``batch_size`` says.
+        All texts are one batch, whatever ``batch_size`` says; of one candidate each: ConfigError for ``mbr`` above 1.
         """
-        seeds = self._seeds(n, options)
-        total = self._sampler(options).steps
-        for step, point in enumerate(self._walk(seeds, options)(slice(0, len(seeds))), start=1):
+        if options.get("mbr", 1) != 1:
+            raise ConfigError("mbr chooses among texts that are done: leave it out to see one text emerge")
+        seeds, total = self._seeds(n, options), self._sampler(options).steps
+        points = self._walk(slice(0, len(seeds)), options)(seeds)
+        for step, point in enumerate(points, start=1):
             noise = self.config.schedule.sigma(point.time).item()
             yield Snapshot(step, total, point.time, noise, self.decode(point.clean))
 
-    def _seeds(self, n: int | None, options: Sampling) -> list[int]:
+    def _seeds(self, n: int | None, options: Sampling, candidate: int = 0) -> list[int]:
         """A seed for each text that is asked for, by number or by its source."""
         check_options(options)
         sources = options.get("source")
-        if sources is None:
-            return checked_seeds(options.get("seed", 0), 1 if n is None else n)
-        if n is not None and n != len(sources):
-            raise ConfigError(f"n is {n} and there are {len(sources)} sources: each gives one text, so leave n out")
-        return checked_seeds(options.get("seed", 0), len(sources))
+        if sources is not None:
+            self._check_sources(sources)
+            if n not in (None, len(sources)):
+                raise ConfigError(f"n is {n} and there are {len(sources)} sources: each gives one text, so leave n out")
+            n = len(sources)
+        return checked_seeds(options.get("seed", 0), 1 if n is None else n, candidate)
 
     def _sampler(self, options: Sampling) -> SamplerConfig:
         """The model's own sampler, or the one given, with what else was given put in."""
@@ -251,33 +260,46 @@ class TextDiffusion:
         given = {"steps": steps, "solver": named, "guidance": guidance}
         return dataclasses.replace(own, **{name: value for name, value in given.items() if value is not None})
 
-    def _walk(self, seeds: list[int], options: Sampling) -> Callable[[slice], Iterator[Point]]:
-        """Some of the texts -> the points of their way from noise."""
-        sampler, solver = self._sampler(options), options.get("solver")
-        sources, guides, start = options.get("source"), options.get("guides", ()), options.get("start")
+    def _walk(self, rows: slice, options: Sampling) -> Callable[[list[int]], Iterator[Point]]:
+        """For some of the texts, whose sources are read once: their seeds -> the points of their way from noise."""
+        source, start, solver = options.get("source"), options.get("start"), options.get("solver")
+        return partial(
+            trajectory,
+            self.denoiser,
+            self.config.schedule,
+            self._sampler(options),
+            shape=self.normaliser.shape,
+            device=self.device,
+            memory=None if source is None else self._read_sources(list(source[rows])),
+            solver=None if isinstance(solver, str) else solver,
+            guides=[guide.select(rows) for guide in options.get("guides", ())],
+            start=None if start is None else start[rows],
+            start_time=options.get("start_time", 1.0),
+        )
 
-        def walk(rows: slice) -> Iterator[Point]:
-            return trajectory(
-                self.denoiser,
-                self.config.schedule,
-                sampler,
-                seeds[rows],
-                self.normaliser.shape,
-                self.device,
-                memory=None if sources is None else self._read_sources(list(sources[rows])),
-                solver=None if isinstance(solver, str) else solver,
-                guides=[guide.select(rows) for guide in guides],
-                start=None if start is None else start[rows],
-                start_time=options.get("start_time", 1.0),
-            )
+    # --- sources
 
-        return walk
+    @property
+    def takes_source(self) -> bool:
+        """Whether the model writes in answer to a given text."""
+        return self.config.denoiser.source_depth > 0
+
+    def cut_sources(self, source: Sequence[str]) -> int:
+        """How many of these sources are longer than the model reads (``config.source.max_length`` tokens): they are cut."""
+        return self.tokenizer.tokenize(_checked_texts(source), self.config.source.max_length).cut
+
+    def _check_sources(self, source: Sequence[str]) -> None:
+        if not self.takes_source:
+            raise ConfigError("this model reads no source: leave it out, or train one that does (textcosm train --task NAME)")
+        blank = [number for number, text in enumerate(_checked_texts(source), start=1) if not text.strip()]
+        if blank:
+            raise DataError(f"source {blank[0]} of {len(source)} is empty: give its text, or leave it out")
 
     @torch.no_grad()
-    def _read_sources(self, sources: list[str]) -> Memory:
+    def _read_sources(self, source: list[str]) -> Memory:
         """Source texts as the denoiser reads them, once for all steps."""
         backbone = self._open_backbone()
-        batch = backbone.tokenize(sources, 512)
+        batch = backbone.tokenize(source, self.config.source.max_length)
         tokens, mask = batch.tokens.to(self.device), batch.mask.to(self.device)
         return self.denoiser.encode_source(backbone.encode(tokens, mask), mask)
 
@@ -352,6 +374,11 @@ def slerp(a: Tensor, b: Tensor, share: float) -> Tensor:
     return (torch.sin((1 - share) * angle) * a + torch.sin(share * angle) * b) / torch.sin(angle)
 
 
+def _end(points: Iterator[Point]) -> Latents:
+    *_, last = points
+    return last.clean
+
+
 def _checked_texts(texts: Sequence[str]) -> list[str]:
     if isinstance(texts, str):
         raise DataError("a single string was given; give a list of texts")
@@ -368,10 +395,10 @@ def check_options(options: Sampling) -> None:
         raise TypeError(f"unexpected keyword argument {min(unknown)!r}; there are {known}")
 
 
-def checked_seeds(seed: int, n: int) -> list[int]:
+def checked_seeds(seed: int, n: int, candidate: int = 0) -> list[int]:
     if n < 1:
         raise ConfigError(f"n is {n}; it must be at least 1")
-    return seeds_of(seed, n)
+    return seeds_of(seed, n, candidate)
 
 
 def batches(items: list[T], size: int) -> Iterator[list[T]]:

@@ -62,6 +62,17 @@ class DenoiserConfig:
 
 
 @dataclass(frozen=True)
+class SourceConfig:
+    """max_length: tokens of a source that are read, start and end included; the rest is cut."""
+
+    max_length: int = 512
+
+    def __post_init__(self) -> None:
+        if self.max_length < 3:
+            raise ConfigError(f"source max_length = {self.max_length} leaves no room for a word; give 3 or more")
+
+
+@dataclass(frozen=True)
 class Memory:
     """A source text as the denoiser reads it: keys and values for each block's cross-attention, made once per text.
 

@@ -74,9 +74,13 @@ LOG_SNR_START = -9.0
 """Signal below this is lost in the noise: log(1 / 8000), one part in as many as a text's latents have numbers."""
 
 
-def seeds_of(seed: int, n: int) -> list[int]:
-    """A seed for each of ``n`` samples; sample i gets the same one whatever ``n`` is, and no two are equal."""
-    digest = blake2b(str(seed).encode(), digest_size=4).digest()
+def seeds_of(seed: int, n: int, candidate: int = 0) -> list[int]:
+    """A seed for each of ``n`` samples; sample i gets the same one whatever ``n`` is, and no two are equal.
+
+    candidate: which of several drafts of every sample; 0 is the only one where there is one.
+    """
+    name = f"{seed}, candidate {candidate}" if candidate else str(seed)
+    digest = blake2b(name.encode(), digest_size=4).digest()
     # The CPU generator of torch uses 32 bits of a seed: consecutive numbers cannot collide, hashes of (seed, i) can.
     return [(int.from_bytes(digest, "little") + i) % 2**32 for i in range(n)]
 

@@ -1,4 +1,4 @@
-"""Texts from a dataset of a hub, by the `datasets` library."""
+"""Texts and records from a dataset of a hub, by the `datasets` library."""
 
 import importlib.util
 import itertools
@@ -23,10 +23,7 @@ class HubTask:
     metrics: tuple[str, ...] = ("perplexity", "diversity", "memorisation")
 
     def __init__(self, name: str, field: str | None = None, valid_fraction: float = 0.02):
-        if not name.strip():
-            raise DataError(f"no dataset after {PREFIX!r}; give {PREFIX}OWNER/NAME")
-        if importlib.util.find_spec("datasets") is None:
-            raise DataError(f"{PREFIX}{name} needs the datasets package; run: pip install 'textcosm[data]'")
+        _check(name)
         self.name, self.field, self.valid_fraction = name, field, valid_fraction
 
     def examples(self, split: str) -> Iterator[Example]:
@@ -39,7 +36,7 @@ class HubTask:
 
     def _texts(self) -> Iterator[str]:
         where = f"{PREFIX}{self.name}"
-        rows = self._rows(where)
+        rows = _rows(self.name)
         first = next(rows, None)
         if first is None:
             raise DataError(f"{where} holds no text; give a dataset with at least one")
@@ -48,12 +45,30 @@ class HubTask:
             if isinstance(row[chosen], str) and row[chosen].strip():
                 yield row[chosen]
 
-    def _rows(self, where: str) -> Iterator[dict]:
-        import datasets
 
-        path, _, config = self.name.partition(":")
-        try:
-            yield from datasets.load_dataset(path, config or None, split="train", streaming=True)
-        except Exception as error:  # the library lets through whatever its readers and its network layer raise
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise DataError(f"{where} cannot be read ({reason}); check the name and the network") from error
+def hub_records(name: str) -> Iterator[tuple[str, dict]]:
+    """The records of a dataset's training split, each with its place in words, for messages about it.
+
+    Raises:
+        DataError: the `datasets` package is missing, or the dataset cannot be read.
+    """
+    _check(name)
+    return ((f"{PREFIX}{name}, row {number}", row) for number, row in enumerate(_rows(name), start=1))
+
+
+def _check(name: str) -> None:
+    if not name.strip():
+        raise DataError(f"no dataset after {PREFIX!r}; give {PREFIX}OWNER/NAME")
+    if importlib.util.find_spec("datasets") is None:
+        raise DataError(f"{PREFIX}{name} needs the datasets package; run: pip install 'textcosm[data]'")
+
+
+def _rows(name: str) -> Iterator[dict]:
+    import datasets
+
+    path, _, config = name.partition(":")
+    try:
+        yield from datasets.load_dataset(path, config or None, split="train", streaming=True)
+    except Exception as error:  # the library lets through whatever its readers and its network layer raise
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise DataError(f"{PREFIX}{name} cannot be read ({reason}); check the name and the network") from error

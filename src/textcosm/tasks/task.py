@@ -1,6 +1,6 @@
 """The seam of the tasks room: where texts come from and how they are judged."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Protocol, runtime_checkable
@@ -38,14 +38,20 @@ class Task(Protocol):
 
 
 def examples_of(texts: Iterator[str], split: str, valid_fraction: float) -> Iterator[Example]:
-    """The texts of one split, chosen by their hash: equal texts fall on the same side, in any file and any order.
+    """The texts of one split, chosen as :func:`in_split` says; raises its ConfigError."""
+    chosen = in_split(split, valid_fraction)
+    return (Example(text) for text in texts if chosen(text))
+
+
+def in_split(split: str, valid_fraction: float) -> Callable[[str], bool]:
+    """Whether a text is in a split, by its hash: equal texts fall on the same side, in any file and any order.
 
     Raises:
         ConfigError: ``split`` is neither "train" nor "valid".
     """
     if split not in SPLITS:
         raise ConfigError(f"no split {split!r}; choose one of {', '.join(SPLITS)}")
-    return (Example(text) for text in texts if _is_valid(text, valid_fraction) == (split == "valid"))
+    return lambda text: _is_valid(text, valid_fraction) == (split == "valid")
 
 
 def _is_valid(text: str, fraction: float) -> bool:

@@ -8,7 +8,9 @@ import torch
 import textcosm
 from textcosm import pipeline
 from textcosm.config import Config
-from textcosm.diffusion.sampling import SamplerConfig
+from textcosm.control.mbr import chooser
+from textcosm.diffusion.denoiser import Denoiser, SourceConfig, new_denoiser
+from textcosm.diffusion.sampling import SamplerConfig, seeds_of
 from textcosm.errors import BackboneError, CheckpointError, ConfigError, DataError
 from textcosm.pipeline import TextDiffusion, find_model, shipped_models, slerp
 from textcosm.testing import tiny_model
@@ -80,6 +82,156 @@ def test_a_solver_from_outside(model):
 def test_bad_sampling_options(model, options, message):
     with pytest.raises(ConfigError, match=message):
         model.sample(**options)
+
+
+def test_a_name_that_is_no_option(model):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'step'; there are batch_size, guid"):
+        model.sample(1, **{"step": 3})
+
+
+# --- guides, a start, candidates
+
+
+@dataclass(frozen=True)
+class Towards:
+    """A guide with one aim for each text."""
+
+    aims: torch.Tensor
+
+    def __call__(self, clean, time):
+        assert len(clean) == len(self.aims)
+        return (clean + self.aims) / 2
+
+    def select(self, rows):
+        return Towards(self.aims[rows])
+
+
+def test_guides_move_texts_and_a_text_is_the_same_in_any_batch(model):
+    guide = Towards(torch.randn(5, 8, 32, generator=torch.Generator().manual_seed(0)))
+    together = model.sample(5, seed=3, guides=[guide])
+    assert together != model.sample(5, seed=3)
+    assert model.sample(5, seed=3, guides=[guide], batch_size=2) == together
+    aimed = model.decode(guide.aims)
+    assert model.sample(5, seed=3, guides=[guide] * 40) == aimed
+
+
+def test_a_start_without_noise_is_where_the_text_begins(model):
+    start = model.encode(TEXTS)
+    plain = model.sample(2, steps=3, start=start, start_time=0.6)
+    assert model.sample(2, steps=3, start=start, start_time=0.6, batch_size=1) == plain
+    first = next(model.trace(2, steps=3, start=start, start_time=0.6))
+    assert first.time == 0.6 and first.steps == 3
+    assert model.sample(2, start=start, start_time=1.0) == model.sample(2)
+    with pytest.raises(ConfigError, match=r"the start is \(2, 8, 32\); this walk takes \(3, 8, 32\)"):
+        model.sample(3, start=start)
+
+
+def test_the_best_of_k_is_one_of_k_and_the_first_of_two(model):
+    alone = model.sample(4, seed=2, steps=2)
+    assert model.sample(4, seed=2, steps=2, mbr=1) == model.sample(4, seed=2, steps=2, mbr=2) == alone
+    best = model.sample(4, seed=2, steps=2, mbr=3)
+    assert model.sample(4, seed=2, steps=2, mbr=3, batch_size=3) == best
+    seeds = [seeds_of(2, 4, candidate) for candidate in range(3)]
+    assert seeds[0] == seeds_of(2, 4) and len({seed for several in seeds for seed in several}) == 12
+    walk = model._walk(slice(0, 4), {"steps": 2})
+    drafts = [model.decode(pipeline._end(walk(several))) for several in seeds]
+    assert drafts[0] == alone and best == [chooser(3)(several) for several in zip(*drafts, strict=True)]
+
+
+@pytest.mark.parametrize(("k", "message"), [(0, "mbr is 0; choose among at least 1")])
+def test_candidates_below_one(model, k, message):
+    with pytest.raises(ConfigError, match=message):
+        model.sample(1, mbr=k)
+
+
+def test_no_choice_while_texts_emerge(model):
+    with pytest.raises(ConfigError, match="mbr chooses among texts that are done"):
+        next(model.trace(1, mbr=3))
+
+
+# --- sources
+
+SOURCES = ["The dog ran home at night.", "Anna saw a bird.", "It rained, and so we stayed in with our books and read."]
+
+
+@pytest.fixture(scope="module")
+def answering() -> TextDiffusion:
+    """A model that reads sources, with weights that make them matter."""
+    plain = tiny_model()
+    config = replace(plain.config, denoiser=replace(plain.config.denoiser, source_depth=1), source=SourceConfig(12))
+    torch.manual_seed(0)
+    denoiser = new_denoiser(config.denoiser, config.schedule, plain.normaliser.shape, TinyBackbone().width)
+    for parameter in denoiser.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return replace(plain, config=config, denoiser=denoiser, backbone=None)
+
+
+def test_one_text_for_each_source_the_same_in_any_batch(answering):
+    texts = answering.sample(source=SOURCES, seed=3, steps=3)
+    assert len(texts) == 3
+    assert answering.sample(3, source=SOURCES, seed=3, steps=3, batch_size=2) == texts
+    assert answering.sample(source=SOURCES[:1], seed=3, steps=3) == texts[:1]
+    assert answering.sample(source=SOURCES[::-1], seed=3, steps=3)[0] != texts[0]
+    assert [s.texts for s in answering.trace(source=SOURCES, seed=3, steps=3)][-1] == texts
+
+
+def test_a_source_is_read_once_and_not_at_each_step(answering, monkeypatch):
+    calls, read = [], Denoiser.encode_source
+    monkeypatch.setattr(Denoiser, "encode_source", lambda *given: calls.append(given) or read(*given))
+    answering.sample(source=SOURCES, steps=5, mbr=3)
+    assert len(calls) == 1
+
+
+def test_guidance_weighs_the_source(answering):
+    options = {"source": SOURCES, "seed": 3, "steps": 3}
+    free = answering.sample(3, seed=3, steps=3)
+    assert answering.sample(**options, guidance=1.0) == answering.sample(**options)
+    assert answering.sample(**options, guidance=0.0) == free != answering.sample(**options)
+    strong = answering.sample(**options, guidance=3.0)
+    assert strong != answering.sample(**options) and answering.sample(**options, guidance=3.0, batch_size=2) == strong
+
+
+def test_a_models_own_guidance_waits_for_a_source(answering):
+    own = replace(answering.config.sampler, guidance=2.0)
+    guided = replace(answering, config=replace(answering.config, sampler=own))
+    assert guided.sample(2) == answering.sample(2)
+    assert guided.sample(source=SOURCES) == answering.sample(source=SOURCES, guidance=2.0)
+
+
+def test_sources_beyond_the_limit_are_cut_and_counted(answering):
+    assert answering.cut_sources(SOURCES) == 1
+    assert answering.sample(source=[SOURCES[2] + " And more, and more."]) == answering.sample(source=[SOURCES[2]])
+
+
+@pytest.mark.parametrize(
+    ("n", "options", "error", "message"),
+    [
+        (None, {"source": ["One.", " "]}, DataError, "source 2 of 2 is empty"),
+        (None, {"source": []}, DataError, "no texts were given"),
+        (None, {"source": "One."}, DataError, "a single string was given"),
+        (2, {"source": ["One."]}, ConfigError, "n is 2 and there are 1 sources: each gives one text, so leave n out"),
+        (2, {"guidance": 2.0}, ConfigError, "guidance = 2 weighs the source, and there is none"),
+        (None, {"source": ["One."], "guidance": -1.0}, ConfigError, "guidance = -1.0 is no number from 0 up"),
+    ],
+)
+def test_bad_sources(answering, n, options, error, message):
+    with pytest.raises(error, match=message) as caught:
+        answering.sample(n, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_that_reads_no_source_says_so(model):
+    with pytest.raises(ConfigError, match=r"reads no source: leave it out, or train one that does"):
+        model.sample(source=["One."])
+    with pytest.raises(ConfigError, match="guidance = 2 weighs the source, and there is none"):
+        model.sample(1, guidance=2.0)
+
+
+def test_a_model_that_reads_sources_is_saved_and_loaded(answering, tmp_path):
+    answering.save(tmp_path / "m")
+    again = TextDiffusion.load(tmp_path / "m", "cpu")
+    assert again.reads_sources and again.config.source.max_length == 12
+    assert again.sample(source=SOURCES, steps=2) == answering.sample(source=SOURCES, steps=2)
 
 
 # --- text and latents

@@ -233,7 +233,7 @@ class TextDiffusion:
         """
         if options.get("mbr", 1) != 1:
             raise ConfigError("mbr chooses among texts that are done: leave it out to see one text emerge")
-        seeds, total = self._seeds(n, options), self._sampler(options).steps
+        seeds, total = self._seeds(n, options), self.sampler(options).steps
         points = self._walk(slice(0, len(seeds)), options)(seeds)
         for step, point in enumerate(points, start=1):
             noise = self.config.schedule.sigma(point.time).item()
@@ -242,15 +242,14 @@ class TextDiffusion:
     def _seeds(self, n: int | None, options: Sampling, candidate: int = 0) -> list[int]:
         """A seed for each text that is asked for, by number or by its source."""
         check_options(options)
-        sources = options.get("source")
-        if sources is not None:
-            self._check_sources(sources)
-            if n not in (None, len(sources)):
-                raise ConfigError(f"n is {n} and there are {len(sources)} sources: each gives one text, so leave n out")
-            n = len(sources)
+        source = options.get("source")
+        if source is not None:
+            if not self.reads_sources:
+                raise ConfigError("this model reads no source: leave it out, or train one that does (train --task NAME)")
+            n = len(checked_sources(source, n))
         return checked_seeds(options.get("seed", 0), 1 if n is None else n, candidate)
 
-    def _sampler(self, options: Sampling) -> SamplerConfig:
+    def sampler(self, options: Sampling) -> SamplerConfig:
         """The model's own sampler, or the one given, with what else was given put in."""
         own = options.get("sampler") or self.config.sampler
         steps, solver, guidance = options.get("steps"), options.get("solver"), options.get("guidance")
@@ -267,7 +266,7 @@ class TextDiffusion:
             trajectory,
             self.denoiser,
             self.config.schedule,
-            self._sampler(options),
+            self.sampler(options),
             shape=self.normaliser.shape,
             device=self.device,
             memory=None if source is None else self._read_sources(list(source[rows])),
@@ -280,20 +279,13 @@ class TextDiffusion:
     # --- sources
 
     @property
-    def takes_source(self) -> bool:
-        """Whether the model writes in answer to a given text."""
+    def reads_sources(self) -> bool:
+        """Whether the model can write in answer to a given text."""
         return self.config.denoiser.source_depth > 0
 
     def cut_sources(self, source: Sequence[str]) -> int:
-        """How many of these sources are longer than the model reads (``config.source.max_length`` tokens): they are cut."""
-        return self.tokenizer.tokenize(_checked_texts(source), self.config.source.max_length).cut
-
-    def _check_sources(self, source: Sequence[str]) -> None:
-        if not self.takes_source:
-            raise ConfigError("this model reads no source: leave it out, or train one that does (textcosm train --task NAME)")
-        blank = [number for number, text in enumerate(_checked_texts(source), start=1) if not text.strip()]
-        if blank:
-            raise DataError(f"source {blank[0]} of {len(source)} is empty: give its text, or leave it out")
+        """How many of these are longer than the model reads, ``config.source.max_length`` tokens, and are cut there."""
+        return self.tokenizer.tokenize(checked_sources(source), self.config.source.max_length).cut
 
     @torch.no_grad()
     def _read_sources(self, source: list[str]) -> Memory:
@@ -393,6 +385,17 @@ def check_options(options: Sampling) -> None:
     if unknown:
         known = ", ".join(sorted(Sampling.__optional_keys__))
         raise TypeError(f"unexpected keyword argument {min(unknown)!r}; there are {known}")
+
+
+def checked_sources(source: Sequence[str], n: int | None = None) -> list[str]:
+    """The sources, none of them blank, as many as the ``n`` texts that were asked for. Raises DataError, ConfigError."""
+    sources = _checked_texts(source)
+    blank = [number for number, text in enumerate(sources, start=1) if not text.strip()]
+    if blank:
+        raise DataError(f"source {blank[0]} of {len(sources)} is empty: give its text, or leave it out")
+    if n not in (None, len(sources)):
+        raise ConfigError(f"n is {n} and there are {len(sources)} sources: each gives one text, so leave n out")
+    return sources
 
 
 def checked_seeds(seed: int, n: int, candidate: int = 0) -> list[int]:

@@ -6,6 +6,7 @@ import torch
 
 from diffusion import gaussian
 from textcosm.diffusion.denoiser import Denoiser, DenoiserConfig
+from textcosm.diffusion.guidance import Guide
 from textcosm.diffusion.sampling import SamplerConfig, noise_source, seeds_of, trajectory
 from textcosm.diffusion.schedule import TanSchedule
 from textcosm.diffusion.solvers import DDIM, SOLVERS, ProbabilityFlowEuler
@@ -71,6 +72,7 @@ def test_seeds():
     assert len(set(seeds_of(5, 2000))) == 2000
     assert not set(seeds_of(0, 1000)) & set(seeds_of(1, 1000))
     assert all(0 <= seed < 2**32 for seed in seeds_of(-1, 4))
+    assert not set(seeds_of(0, 1000)) & set(seeds_of(0, 1000, candidate=1))
 
 
 def test_noise_is_fresh_and_standard():
@@ -156,6 +158,96 @@ def test_memory_reaches_the_network():
     assert seen == [memory, memory]
 
 
+# --- a start
+
+
+@pytest.mark.parametrize("final", ["clean", "mean"])
+@pytest.mark.parametrize("grid", ["uniform", "log-snr"])
+@pytest.mark.parametrize("steps", [1, 2, 3, 7])
+@pytest.mark.parametrize("start_time", [1.0, 0.9999, 0.7, 0.06])
+def test_a_walk_begins_at_its_start(final, grid, steps, start_time):
+    config = SamplerConfig(steps, "ddim", 0.05, final, grid)
+    times = config.times(TanSchedule(), start_time)
+    assert times[0] == start_time and all(time > later for time, later in pairwise(times))
+    assert len(times) == steps + (final == "mean")
+    walked = points(config, start=torch.zeros(3, *SHAPE), start_time=start_time)
+    assert len(walked) == steps
+
+
+def test_a_start_below_the_end_time_is_asked_once():
+    assert SamplerConfig(9, end_time=0.05).times(TanSchedule(), 0.02) == [0.02]
+    (only,) = points(SamplerConfig(9), start=torch.ones(3, *SHAPE), start_time=0.02)
+    assert only.time == 0.02
+
+
+def test_the_start_has_the_noise_of_its_time_and_seed():
+    start, schedule = torch.full((3, *SHAPE), 2.0), gaussian.SCHEDULE
+    noise = noise_source(seeds_of(0, 3), SHAPE)()
+    first = points(start=start, start_time=0.4)[0].noisy
+    torch.testing.assert_close(first, schedule.alpha(0.4).float() * start + schedule.sigma(0.4).float() * noise)
+    torch.testing.assert_close(points(start=start)[0].noisy, noise)
+    assert torch.equal(points(SamplerConfig(1, end_time=0.0), start=start, start_time=0.0)[0].noisy, start)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"start_time": 0.5}, "start_time = 0.5 is for latents to start from, and there are none"),
+        ({"start": torch.zeros(3, *SHAPE), "start_time": 1.5}, r"start_time = 1.5 is outside \[0, 1\]"),
+        ({"start": torch.zeros(2, *SHAPE)}, r"the start is \(2, 4, 16\); this walk takes \(3, 4, 16\)"),
+    ],
+)
+def test_a_start_that_cannot_be(wrong, message):
+    with pytest.raises(ConfigError, match=message):
+        points(**wrong)
+
+
+# --- guides
+
+
+class Shift:
+    """A guide that remembers where it was asked."""
+
+    def __init__(self, by: float):
+        self.by, self.times = by, []
+
+    def __call__(self, clean, time):
+        self.times.append(time)
+        return clean + self.by
+
+    def select(self, rows):
+        return self
+
+
+def test_every_guess_is_guided_before_anybody_sees_it():
+    seen, guide = [], Shift(1.0)
+
+    def denoise(noisy, time, self_condition):
+        seen.append(self_condition)
+        return torch.zeros_like(noisy)
+
+    walked = points(SamplerConfig(4, "heun"), denoise=denoise, guides=[guide, Shift(2.0)])
+    assert all(torch.equal(point.clean, torch.full_like(point.clean, 3.0)) for point in walked)
+    assert seen[0] is None and all(torch.equal(one, torch.full_like(one, 3.0)) for one in seen[1:])
+    assert len(guide.times) == len(seen) == 7  # Heun asks twice a step, but for the last
+    assert guide.times[0] == 1.0 and isinstance(guide, Guide)
+
+
+def test_a_guide_may_take_gradients():
+    class Uphill(Shift):
+        def __call__(self, clean, time):
+            with torch.enable_grad():
+                x = clean.detach().requires_grad_()
+                (gradient,) = torch.autograd.grad(-(x**2).sum(), x)
+            return clean + 0.5 * gradient
+
+    found = result(SamplerConfig(3), denoise=small_denoiser(), guides=[Uphill(0.0)])
+    assert not found.requires_grad and torch.equal(found, torch.zeros_like(found))
+
+
+# --- the rest
+
+
 def test_no_gradient_is_kept():
     assert not result(denoise=small_denoiser()).requires_grad
 
@@ -166,6 +258,8 @@ def test_no_gradient_is_kept():
         ({"steps": 0}, "steps = 0 is below 1"),
         ({"end_time": 1.0}, r"end_time = 1.0 is outside \[0, 1\)"),
         ({"solver": "rk45"}, "'rk45' is unknown"),
+        ({"guidance": -0.5}, "guidance = -0.5 is no number from 0 up"),
+        ({"guidance": math.nan}, "guidance = nan is no number"),
     ],
 )
 def test_wrong_settings(wrong, message):

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from textcosm.diffusion.denoiser import Memory
 from textcosm.errors import ConfigError
@@ -52,5 +54,5 @@ def told_of_sources(denoise: Callable[..., Latents], memory: Memory | None, guid
     return guided
 
 
-def _twice(latents: Latents) -> Latents:
+def _twice(latents: Latents) -> Float[Tensor, "2*batch slots latent_width"]:
     return latents.repeat(2, 1, 1)

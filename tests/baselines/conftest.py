@@ -14,7 +14,7 @@ TEXTS = [
     "A cat sat in the garden.",
     "Tom asked Anna to go to the beach, but it began to rain.",
 ]
-SIZES = RivalConfig(width=16, depth=2, heads=2, ff_width=24, max_length=24)
+SIZES = RivalConfig(width=16, depth=2, heads=2, ff_width=24, max_length=24, encoder_depth=1, source_length=40)
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ def rival_network(network):
 def test_the_loss_is_that_of_transformers(rival_network, vocabulary, batch):
     """But for the mask, which transformers' loss takes for one more token that may come."""
     tokens = vocabulary.shrink(batch.tokens)
-    whole = rival_network._language_model()
+    whole = rival_network._language_model
     with torch.no_grad():
         whole.lm_head.weight = torch.nn.Parameter(whole.lm_head.weight[: vocabulary.mask])
         logits = whole(input_ids=tokens, attention_mask=batch.mask.long()).logits

@@ -2,13 +2,14 @@
 
 import importlib.util
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from textcosm.baselines.nucleus import choose, uniforms_of
+from textcosm.baselines.nucleus import Draw, uniforms_of
 from textcosm.baselines.settings import RivalConfig, RivalSampler
 from textcosm.baselines.tokens import Vocabulary
 from textcosm.errors import ConfigError
@@ -59,38 +60,24 @@ class Autoregressive(nn.Module):
 
         words, length = self.vocabulary, self.config.max_length
         start = torch.full((len(seeds), 1), words.start, device=self.embeddings.device)
-        draw = Draw(words, sampler, uniforms_of(seeds, length).to(start.device))
+        draw = Draw(words.mask, sampler, uniforms_of(seeds, length).to(start.device))
         settings = GenerationConfig(
             max_new_tokens=length - 1, do_sample=False, use_cache=True,
             bos_token_id=words.start, eos_token_id=words.end, pad_token_id=words.pad,
         )  # fmt: skip
-        return self._language_model().generate(
+        return self._language_model.generate(
             input_ids=start,
             attention_mask=torch.ones_like(start),
             logits_processor=LogitsProcessorList([draw]),
             generation_config=settings,
         )
 
+    @cached_property
     def _language_model(self) -> Any:
-        """The trunk with its tied head, as transformers has it; nothing is copied or allocated."""
+        """The trunk with its tied head, as transformers has it; nothing is copied or allocated, and it is no child."""
         from transformers import LlamaForCausalLM
 
         with torch.device("meta"):
             whole: Any = LlamaForCausalLM(self.settings)
         whole.model, whole.lm_head.weight = self.trunk, self.embeddings
         return whole.eval()
-
-
-class Draw:
-    """A logits processor that leaves only the drawn token: ``generate``'s greedy choice is then a sample.
-
-    Its own sampling has one random source for the whole batch, and sorts the whole vocabulary at every step.
-    """
-
-    def __init__(self, vocabulary: Vocabulary, sampler: RivalSampler, uniforms: Tensor):
-        self.vocabulary, self.sampler, self.uniforms = vocabulary, sampler, uniforms
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        uniforms = self.uniforms[:, input_ids.shape[1] - 1]
-        chosen = choose(scores[:, : self.vocabulary.mask], uniforms, self.sampler.top_p, self.sampler.temperature)
-        return torch.full_like(scores, -torch.inf).scatter(1, chosen[:, None], 0.0)

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from textcosm.baselines.settings import RivalSampler
+
 FIRST_LOOK = 256
 """Likeliest tokens that are sorted at first: their mass is nearly always enough, and sorting all is slow on a CPU."""
 
@@ -27,6 +29,22 @@ def choose(
     aim = uniforms.double()[:, None] * reached.gather(-1, size)
     place = torch.minimum((reached <= aim).sum(-1, keepdim=True), size)
     return tokens.gather(-1, place)[:, 0]
+
+
+class Draw:
+    """A logits processor that leaves only the drawn token: ``generate``'s greedy choice is then a sample.
+
+    Of the scores only the first ``kept`` may be drawn. transformers' own sampling has one random source for the whole
+    batch, and sorts the whole vocabulary at every step.
+    """
+
+    def __init__(self, kept: int, sampler: RivalSampler, uniforms: Tensor):
+        self.kept, self.sampler, self.uniforms = kept, sampler, uniforms
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        uniforms = self.uniforms[:, input_ids.shape[1] - 1]
+        chosen = choose(scores[:, : self.kept], uniforms, self.sampler.top_p, self.sampler.temperature)
+        return torch.full_like(scores, -torch.inf).scatter(1, chosen[:, None], 0.0)
 
 
 def uniforms_of(seeds: Sequence[int], count: int) -> Float[Tensor, "seeds count"]:

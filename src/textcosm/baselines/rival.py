@@ -11,12 +11,13 @@ from jaxtyping import Int
 from torch import Tensor
 
 from textcosm.baselines.autoregressive import Autoregressive
+from textcosm.baselines.encoder_decoder import EncoderDecoder
 from textcosm.baselines.masked import Masked
 from textcosm.baselines.settings import Kind, RivalConfig, RivalSampler, check_kind
-from textcosm.baselines.tokens import Vocabulary
+from textcosm.baselines.tokens import Sources, Vocabulary
 from textcosm.checkpoint import WithoutInitialisation, load_into, load_states, read_index, save_states
 from textcosm.config import from_dict
-from textcosm.errors import CheckpointError
+from textcosm.errors import CheckpointError, ConfigError, DataError
 from textcosm.latent.forms import FormHead
 from textcosm.pipeline import TOKENIZER_FILE, batches, best_device, checked_seeds, find_model
 from textcosm.shapes import Forms, Mask, Tokens
@@ -28,12 +29,16 @@ if TYPE_CHECKING:
 VOCABULARY_FILE = "vocabulary.json"
 FORM_TOKENS = 200_000
 """Tokens that the common form's weight is fitted on; the counts use them all."""
-NETWORKS = {"autoregressive": Autoregressive, "masked": Masked}
+AnyNetwork = Autoregressive | Masked | EncoderDecoder
+NETWORKS = {"autoregressive": Autoregressive, "masked": Masked, "encoder-decoder": EncoderDecoder}
 
 
 @runtime_checkable
 class Network(Protocol):
-    """What a kind of rival is: a loss to train by, and texts from seeds; all ids are the vocabulary's."""
+    """What a kind of rival is: a loss to train by, and texts from seeds; all ids are the vocabulary's.
+
+    The encoder-decoder takes a ``source`` beside these, one for each text.
+    """
 
     kind: Any
 
@@ -46,7 +51,7 @@ class Network(Protocol):
         ...
 
 
-def new_network(kind: Kind, config: RivalConfig, vocabulary: Vocabulary) -> Autoregressive | Masked:
+def new_network(kind: Kind, config: RivalConfig, vocabulary: Vocabulary) -> AnyNetwork:
     """An untrained network; ConfigError for a kind that is none."""
     check_kind(kind)
     return NETWORKS[kind](config, vocabulary)
@@ -70,7 +75,7 @@ def count_forms(
 class Rival:
     """Texts from the same tokens in another way; ``sample`` as :class:`~textcosm.pipeline.TextDiffusion` has it."""
 
-    network: Autoregressive | Masked
+    network: AnyNetwork
     form_head: FormHead
     tokenizer: Tokenizer
     sampler: RivalSampler = field(default_factory=RivalSampler)
@@ -92,36 +97,63 @@ class Rival:
         embedding = self.network.embeddings.numel()
         return {"embedding": embedding, "other": total - embedding}
 
+    @property
+    def reads_sources(self) -> bool:
+        """Whether each text answers a source."""
+        return isinstance(self.network, EncoderDecoder)
+
     # --- texts
 
     def sample(
         self,
-        n: int = 1,
+        n: int | None = None,
         *,
         seed: int = 0,
         batch_size: int = 64,
         steps: int | None = None,
         sampler: RivalSampler | None = None,
+        source: Sequence[str] | None = None,
     ) -> list[str]:
-        """``n`` new texts; text i of a seed is the same in any batch. ``steps`` matter to the masked rival only."""
-        parts = self.stream(n, seed=seed, batch_size=batch_size, steps=steps, sampler=sampler)
+        """``n`` new texts, or one for each ``source``; text i of a seed is the same in any batch.
+
+        ``steps`` matter to the masked rival only. Raises ConfigError for sources where the rival reads none, DataError
+        where it lacks them.
+        """
+        parts = self.stream(n, seed=seed, batch_size=batch_size, steps=steps, sampler=sampler, source=source)
         return [text for part in parts for text in part]
 
     def stream(
         self,
-        n: int = 1,
+        n: int | None = None,
         *,
         seed: int = 0,
         batch_size: int = 64,
         steps: int | None = None,
         sampler: RivalSampler | None = None,
+        source: Sequence[str] | None = None,
     ) -> Iterator[list[str]]:
         """Like :meth:`sample`, a batch at a time as each is ready."""
-        parts = batches(checked_seeds(seed, n), batch_size)
         chosen = sampler or self.sampler
         if steps is not None:
             chosen = dataclasses.replace(chosen, steps=steps)
-        return (self.write(self.network.generate(part, chosen)) for part in parts)
+        network = self.network
+        if isinstance(network, EncoderDecoder):
+            sources = _checked(n, source)
+            parts = batches(list(zip(checked_seeds(seed, len(sources)), sources, strict=True)), batch_size)
+            return (self._answers(network, part, chosen) for part in parts)
+        if source is not None:
+            raise ConfigError(f"the {self.kind} rival reads no source: leave it out, or train encoder-decoder")
+        if chosen.beams:
+            raise ConfigError(f"beams is {chosen.beams}, but the {self.kind} rival draws every token: leave beams at 0")
+        seeds = batches(checked_seeds(seed, 1 if n is None else n), batch_size)
+        return (self.write(network.generate(part, chosen)) for part in seeds)
+
+    def _answers(self, network: EncoderDecoder, pairs: list[tuple[int, str]], sampler: RivalSampler) -> list[str]:
+        """A text for each (seed, source)."""
+        seeds, texts = zip(*pairs, strict=True)
+        batch, device = self.tokenizer.tokenize(texts, network.config.source_length), network.embeddings.device
+        sources = Sources(network.vocabulary.shrink(batch.tokens).to(device), batch.mask.to(device))
+        return self.write(network.generate(seeds, sampler, sources))
 
     def write(self, tokens: Tokens) -> list[str]:
         """The texts of the vocabulary's ids, each token in its likeliest form."""
@@ -202,6 +234,20 @@ def open_subject(
         return rival.stream(n, seed=seed, batch_size=batch_size, sampler=sampler)
 
     return Subject(manifest["name"], manifest, texts)
+
+
+def _checked(n: int | None, source: Sequence[str] | None) -> Sequence[str]:
+    """The sources, if each can be answered once."""
+    if source is None:
+        raise DataError("the encoder-decoder rival answers sources and there are none: give one for each text")
+    if isinstance(source, str):
+        raise DataError("a single string was given as source; give a list of texts")
+    if n not in (None, len(source)):
+        raise ConfigError(f"n is {n} and there are {len(source)} sources: each gives one text, so leave n out")
+    empty = [number for number, text in enumerate(source, start=1) if not text.strip()]
+    if empty:
+        raise DataError(f"source {empty[0]} is empty: give a text to answer, or leave it out")
+    return source
 
 
 def is_rival(path: str | Path) -> bool:

@@ -5,7 +5,9 @@ from typing import Literal, get_args
 
 from textcosm.errors import ConfigError
 
-Kind = Literal["autoregressive", "masked"]
+Kind = Literal["autoregressive", "masked", "encoder-decoder"]
+OF_PAIRS = ("encoder_depth", "source_length", "dropout")
+"""The fields of :class:`RivalConfig` that only the encoder-decoder has."""
 
 
 @dataclass(frozen=True)
@@ -22,22 +24,31 @@ class RivalConfig:
     """Inner features of the SwiGLU."""
     max_length: int = 80
     """Tokens of a text at the most, start and end included."""
+    encoder_depth: int = 4
+    """Encoder-decoder only: blocks that read the source."""
+    source_length: int = 512
+    """Encoder-decoder only: tokens of a source at the most, start and end included."""
+    dropout: float = 0.1
+    """Encoder-decoder only, as its authors train it (arXiv 2001.08210)."""
 
     def __post_init__(self) -> None:
-        for name in ("width", "depth", "heads", "ff_width"):
+        for name in ("width", "depth", "heads", "ff_width", "encoder_depth"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; give 1 or more")
         if self.width % (2 * self.heads):
             raise ConfigError(
                 f"width is {self.width}, no multiple of 2 x heads = {2 * self.heads}; change one of them"
             )
-        if self.max_length < 4:
-            raise ConfigError(f"max_length is {self.max_length}; give 4 tokens or more")
+        for name in ("max_length", "source_length"):
+            if getattr(self, name) < 4:
+                raise ConfigError(f"{name} is {getattr(self, name)}; give 4 tokens or more")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"dropout is {self.dropout}; give a share from 0 to below 1")
 
 
 @dataclass(frozen=True)
 class RivalSampler:
-    """How to sample; nucleus sampling (arXiv 1904.09751) for both kinds, so that neither is judged by its tail."""
+    """How to sample; where texts are drawn it is from the nucleus (arXiv 1904.09751), so that no tail is judged."""
 
     steps: int = 80
     """Times that the masked rival visits; the autoregressive one takes one pass a token whatever this says."""
@@ -45,12 +56,16 @@ class RivalSampler:
     """Only the likeliest tokens that have this mass together are drawn from; 1 draws from all."""
     temperature: float = 1.0
     """Divides the logits."""
+    beams: int = 0
+    """Encoder-decoder only: 0 draws from the nucleus, 1 takes the likeliest token, more search with that many beams."""
 
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise ConfigError(f"steps is {self.steps}; give 1 or more")
         if not 0 < self.top_p <= 1:
             raise ConfigError(f"top_p is {self.top_p}; give a mass above 0, up to 1")
+        if self.beams < 0:
+            raise ConfigError(f"beams is {self.beams}; give 0 to draw, 1 for the likeliest token, or more to search")
         if not self.temperature > 0:
             raise ConfigError(f"temperature is {self.temperature}; give a number above 0")
 

@@ -8,8 +8,16 @@ from jaxtyping import Int
 from torch import Tensor
 
 from textcosm.errors import CheckpointError
-from textcosm.shapes import Tokens
+from textcosm.shapes import Mask, Tokens
 from textcosm.text.tokenizer import SpecialTokens
+
+
+@dataclass(frozen=True, eq=False)
+class Sources:
+    """Texts to answer, in the vocabulary's ids; ``mask`` is True at tokens and False at padding."""
+
+    tokens: Tokens
+    mask: Mask
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,7 @@ from textcosm.checkpoint import WithoutInitialisation, load_into, load_states, r
 from textcosm.config import from_dict
 from textcosm.errors import CheckpointError, ConfigError, DataError
 from textcosm.latent.forms import FormHead
-from textcosm.pipeline import TOKENIZER_FILE, batches, best_device, checked_seeds, find_model
+from textcosm.pipeline import TOKENIZER_FILE, batches, best_device, checked_seeds, checked_sources, find_model
 from textcosm.shapes import Forms, Mask, Tokens
 from textcosm.text.tokenizer import Tokenizer
 
@@ -138,7 +138,9 @@ class Rival:
             chosen = dataclasses.replace(chosen, steps=steps)
         network = self.network
         if isinstance(network, EncoderDecoder):
-            sources = _checked(n, source)
+            if source is None:
+                raise DataError("the encoder-decoder rival answers sources and there are none: give one for each text")
+            sources = checked_sources(source, n)
             parts = batches(list(zip(checked_seeds(seed, len(sources)), sources, strict=True)), batch_size)
             return (self._answers(network, part, chosen) for part in parts)
         if source is not None:
@@ -234,20 +236,6 @@ def open_subject(
         return rival.stream(n, seed=seed, batch_size=batch_size, sampler=sampler)
 
     return Subject(manifest["name"], manifest, texts)
-
-
-def _checked(n: int | None, source: Sequence[str] | None) -> Sequence[str]:
-    """The sources, if each can be answered once."""
-    if source is None:
-        raise DataError("the encoder-decoder rival answers sources and there are none: give one for each text")
-    if isinstance(source, str):
-        raise DataError("a single string was given as source; give a list of texts")
-    if n not in (None, len(source)):
-        raise ConfigError(f"n is {n} and there are {len(source)} sources: each gives one text, so leave n out")
-    empty = [number for number, text in enumerate(source, start=1) if not text.strip()]
-    if empty:
-        raise DataError(f"source {empty[0]} is empty: give a text to answer, or leave it out")
-    return source
 
 
 def is_rival(path: str | Path) -> bool:

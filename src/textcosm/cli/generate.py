@@ -4,18 +4,32 @@ import json
 import secrets
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import arg
 
 from textcosm.checkpoint import whole_file
-from textcosm.cli.options import Device, Model, parse_and_run
-from textcosm.errors import ConfigError
+from textcosm.cli.options import (
+    Candidates,
+    Device,
+    Guidance,
+    Model,
+    Solver,
+    SourceField,
+    Steps,
+    pairs_of_model,
+    parse_and_run,
+)
+from textcosm.errors import ConfigError, DataError
 
-OWN = "(default: the model's own)"
+if TYPE_CHECKING:
+    from textcosm.pipeline import Sampling, TextDiffusion
+
+FEW = 8
+"""Texts where nothing says how many."""
 WATCHED_AT_MOST = 64
 """Texts under --watch: they are decoded together after every step."""
 
@@ -26,12 +40,27 @@ def run(arguments: list[str]) -> None:
 
 def generate(
     model: Model = "stories-16",
-    n: Annotated[int, arg(aliases=["-n"], metavar="N", help="How many texts.")] = 8,
-    steps: Annotated[int | None, arg(metavar="K", help="Steps from noise to text.", help_behavior_hint=OWN)] = None,
-    solver: Annotated[
-        str | None,
-        arg(metavar="NAME", help="euler-maruyama, pf-euler, ddim, ddpm, heun or dpm++2m.", help_behavior_hint=OWN),
+    n: Annotated[
+        int | None,
+        arg(
+            aliases=["-n"],
+            metavar="N",
+            help="How many texts.",
+            help_behavior_hint=f"(default: {FEW}, or one for each source)",
+        ),
     ] = None,
+    source: Annotated[
+        tuple[str, ...],
+        arg(
+            metavar="FILE|TEXT",
+            help="Write an answer to each of these: a file (as for train; of a .txt each line), - for lines of stdin, or "
+            "the words themselves.",
+        ),
+    ] = (),
+    steps: Steps = None,
+    solver: Solver = None,
+    guidance: Guidance = None,
+    mbr: Candidates = 1,
     seed: Annotated[
         int | None,
         arg(
@@ -51,49 +80,117 @@ def generate(
     batch_size: Annotated[
         int, arg(metavar="B", help="Texts made at a time; changes the speed and not the texts.")
     ] = 64,
+    source_field: SourceField = None,
     device: Device = None,
 ) -> None:
-    """Write new texts, made from noise."""
-    from textcosm.baselines import is_rival, open_rival
-    from textcosm.pipeline import TextDiffusion
+    """Write new texts, made from noise: free ones, or in answer to given ones."""
+    _check(n, steps, mbr, watch)
+    start = time.perf_counter()
+    sources = _sources(source, model, source_field)
+    count = (len(sources) if sources else FEW) if n is None else n
+    if watch and count > WATCHED_AT_MOST:
+        raise ConfigError(f"--watch shows at most {WATCHED_AT_MOST} texts, not {count}; lower -n or leave --watch out")
+    seed = secrets.randbelow(10**6) if seed is None else seed
+    options: Sampling = {
+        "seed": seed,
+        "steps": steps,
+        "solver": solver,
+        "guidance": guidance,
+        "source": sources,
+        "mbr": mbr,
+        "batch_size": batch_size,
+    }
+    texts, notes = _texts(model, count, options, watch, device)
+    spaced = form == "text" and out is None and sys.stdout.isatty()
+    _write(_as_json(texts, seed, sources) if form == "jsonl" else _as_lines(texts, spaced), out)
+    for note in notes:  # now, not before: what cannot be done is told in one line
+        print(note, file=sys.stderr)
+    taken = time.perf_counter() - start
+    print(f"{count} {'text' if count == 1 else 'texts'} of {model}, seed {seed}, in {taken:.1f} s", file=sys.stderr)
 
-    if n < 1:
+
+def _check(n: int | None, steps: int | None, mbr: int, watch: bool) -> None:
+    """Before anything is loaded."""
+    if n is not None and n < 1:
         raise ConfigError(f"-n is {n}; ask for at least 1 text")
     if steps is not None and steps < 1:
         raise ConfigError(f"--steps is {steps}; give at least 1")
-    if watch and n > WATCHED_AT_MOST:
-        raise ConfigError(f"--watch shows at most {WATCHED_AT_MOST} texts, not {n}; lower -n or leave --watch out")
-    start = time.perf_counter()
-    seed = secrets.randbelow(10**6) if seed is None else seed
+    if mbr < 1:
+        raise ConfigError(f"--mbr is {mbr}; choose among at least 1 candidate, such as 10")
+    if watch and mbr > 1:
+        raise ConfigError("--watch shows one text emerge and --mbr chooses among several: leave one of them out")
+
+
+def _sources(given: tuple[str, ...], model: str, field: str | None) -> list[str] | None:
+    """The sources, read as the model's own data was; None where none is given."""
+    if not given:
+        return None
+    from textcosm.cli.given import given_texts
+    from textcosm.tasks import DataConfig, read_sources
+
+    # A field that is named has no task beside it; it stands for the target as well, which is not read.
+    config = DataConfig(source_field=field, target_field=field) if field else pairs_of_model(model)
+    found = given_texts(given, lambda data: read_sources(data, config))
+    if not found:
+        raise DataError(f"--source {' '.join(given)} holds no texts; give at least one")
+    return found
+
+
+def _texts(
+    model: str, n: int, options: "Sampling", watch: bool, device: str | None
+) -> tuple[Iterable[str], list[str]]:
+    """The texts as they are ready, of a rival or of a model of ours, and what the reader must know of their sources."""
+    from textcosm.baselines import is_rival
+    from textcosm.pipeline import TextDiffusion
+
     if is_rival(model):
-        if watch or solver:
-            raise ConfigError(f"{model} is no text diffusion model in latents: leave --watch and --solver out")
-        rival = open_rival(model, device)
-        texts: Iterable[str] = chain.from_iterable(rival.stream(n, seed=seed, batch_size=batch_size, steps=steps))
-    elif watch:
-        from rich.console import Console
+        return _of_rival(model, n, options, watch, device), []
+    diffusion = TextDiffusion.load(model, device)
+    notes = _notes(diffusion, model, options.get("source"))
+    if not watch:
+        return chain.from_iterable(diffusion.stream(n, **options)), notes
+    from rich.console import Console
 
-        from textcosm.cli.watch import watched
+    from textcosm.cli.watch import watched
 
-        diffusion = TextDiffusion.load(model, device)
-        snapshots = diffusion.trace(n, steps=steps, solver=solver, seed=seed)
-        texts = watched(snapshots, Console(stderr=True))
-    else:
-        diffusion = TextDiffusion.load(model, device)
-        texts = chain.from_iterable(diffusion.stream(n, steps=steps, solver=solver, seed=seed, batch_size=batch_size))
-    lines = _lines(texts, form, seed, spaced=form == "text" and out is None and sys.stdout.isatty())
-    _write(lines, out)
-    taken = time.perf_counter() - start
-    print(f"{n} {'text' if n == 1 else 'texts'} of {model}, seed {seed}, in {taken:.1f} s", file=sys.stderr)
+    return watched(diffusion.trace(n, **options), Console(stderr=True)), notes
 
 
-def _lines(texts: Iterable[str], form: str, seed: int, spaced: bool) -> Iterator[str]:
-    """One line a text; on a terminal (``spaced``) a blank line after each, for the reader's eye."""
+def _of_rival(model: str, n: int, options: "Sampling", watch: bool, device: str | None) -> Iterable[str]:
+    if watch or options.get("solver") or options.get("guidance") is not None or options.get("mbr") != 1:
+        raise ConfigError(
+            f"{model} is no text diffusion model in latents: leave --watch and --solver out, --guidance and --mbr too"
+        )
+    from textcosm.baselines import open_rival
+
+    parts = open_rival(model, device).stream(
+        n,
+        seed=options.get("seed", 0),
+        batch_size=options.get("batch_size", 64),
+        steps=options.get("steps"),
+        source=options.get("source"),
+    )
+    return chain.from_iterable(parts)
+
+
+def _notes(diffusion: "TextDiffusion", model: str, sources: Sequence[str] | None) -> list[str]:
+    if not diffusion.reads_sources:
+        return []
+    if sources is None:
+        return [f"{model} answers sources and was given none: it wrote freely (see --source)"]
+    cut, limit = diffusion.cut_sources(sources), diffusion.config.source.max_length
+    return [f"{cut} of {len(sources)} sources were longer than {limit} tokens and were cut"] if cut else []
+
+
+def _as_json(texts: Iterable[str], seed: int, sources: Sequence[str] | None) -> Iterator[str]:
     for index, text in enumerate(texts):
-        if form == "jsonl":
-            yield json.dumps({"index": index, "seed": seed, "text": text}, ensure_ascii=False)
-        else:
-            yield " ".join(text.split()) + ("\n" if spaced else "")
+        source = {"source": sources[index]} if sources else {}
+        yield json.dumps({"index": index, "seed": seed, **source, "text": text}, ensure_ascii=False)
+
+
+def _as_lines(texts: Iterable[str], spaced: bool) -> Iterator[str]:
+    """One line a text; on a terminal (``spaced``) a blank line after each, for the reader's eye."""
+    return (" ".join(text.split()) + ("\n" if spaced else "") for text in texts)
 
 
 def _write(lines: Iterable[str], out: Path | None) -> None:

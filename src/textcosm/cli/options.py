@@ -1,11 +1,15 @@
 """The options that several commands share, and the one call of the argument parser."""
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 from tyro.conf import arg
 
+if TYPE_CHECKING:
+    from textcosm.tasks import DataConfig
+
+OWN = "(default: the model's own)"
 Model = Annotated[
     str, arg(metavar="NAME|DIR", help="A shipped model by name, or the folder of a model or a training run.")
 ]
@@ -21,6 +25,36 @@ TextField = Annotated[
         help_behavior_hint='(default: "text", or the only one of text)',
     ),
 ]
+Solver = Annotated[
+    str | None,
+    arg(metavar="NAME", help="euler-maruyama, pf-euler, ddim, ddpm, heun or dpm++2m.", help_behavior_hint=OWN),
+]
+Steps = Annotated[int | None, arg(metavar="K", help="Steps from noise to text.", help_behavior_hint=OWN)]
+Guidance = Annotated[
+    float | None,
+    arg(
+        metavar="W",
+        help="Weight of the source: 1 is the plain model, above 1 keeps closer to it (two passes a step).",
+        help_behavior_hint=OWN,
+    ),
+]
+Candidates = Annotated[
+    int, arg(metavar="K", help="Write each text K times and keep the one that the others agree with most.")
+]
+SourceField = Annotated[
+    str | None, arg(metavar="FIELD", help="Which field holds the source.", help_behavior_hint="(default: the task's)")
+]
+
+
+def pairs_of_model(model: str) -> "DataConfig":
+    """How the data of this model or rival was read, as its record says: the task and the fields of pairs."""
+    from textcosm.checkpoint import read_index
+    from textcosm.pipeline import find_model
+    from textcosm.tasks import DataConfig
+
+    record = read_index(find_model(model))["metadata"].get("record", {})
+    data = record.get("recipe", {}).get("data", {})
+    return DataConfig(**{name: data.get(name) for name in ("task", "source_field", "target_field")})
 
 
 def parse_and_run(command: Callable[..., Any], name: str, arguments: list[str]) -> Any:

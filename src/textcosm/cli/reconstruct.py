@@ -62,15 +62,7 @@ def reconstruct(
 
 
 def _texts(file: str, field: str | None) -> Iterator[str]:
-    if file != "-":
-        from textcosm.tasks.files import read_texts
+    from textcosm.cli.given import stdin_lines
+    from textcosm.tasks.files import read_texts
 
-        yield from read_texts(file, field)
-        return
-    for number, line in enumerate(sys.stdin.buffer, start=1):
-        try:
-            text = line.decode().strip()
-        except UnicodeDecodeError:
-            raise DataError(f"line {number} of stdin is not UTF-8; convert it first (iconv -t utf-8)") from None
-        if text:
-            yield text
+    return stdin_lines() if file == "-" else read_texts(file, field)

@@ -1,13 +1,14 @@
 """What the training tests share: a stage small enough to train in a blink, and a recipe over the tiny backbone."""
 
 import dataclasses
+import json
 
 import pytest
 import torch
 from torch import nn
 
 from textcosm.config import Config
-from textcosm.diffusion.denoiser import DenoiserConfig
+from textcosm.diffusion.denoiser import DenoiserConfig, SourceConfig
 from textcosm.latent.autoencoder import AutoencoderConfig
 from textcosm.tasks import DataConfig
 from textcosm.text.backbone import BackboneConfig
@@ -97,3 +98,31 @@ def recipe():
     )
     data = DataConfig(valid_fraction=0.1)
     return Recipe(model, data, fit, dataclasses.replace(fit, optimizer="adamw", schedule="constant"))
+
+
+def write_pairs(folder, name="pairs.jsonl"):
+    """60 sources, every third with two answers: the answer says which word of the source stands in its middle."""
+    names, things = ("Ann", "Tom", "Sue", "Bo", "Kim"), ("cat", "dog", "tree")
+    sources = [f"{names[i % 5]} has {i} big {things[i % 3]}s at home" for i in range(60)]
+    records = [
+        {"source": source, "targets": [f"a {things[i % 3]}.", f"one {things[i % 3]}."][: 1 + (i % 3 == 0)]}
+        for i, source in enumerate(sources)
+    ]
+    path = folder / name
+    path.write_text("\n".join(json.dumps(record) for record in records), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    return write_pairs(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def paired_recipe(recipe):
+    """The same for texts that answer sources, the decoder adapted as well."""
+    denoiser = dataclasses.replace(recipe.model.denoiser, source_depth=1)
+    model = dataclasses.replace(recipe.model, denoiser=denoiser, source=SourceConfig(max_length=12))
+    data = DataConfig(valid_fraction=0.2, task="detoxification")
+    adapting = {"adapt_decoder": True, "adaptation_training": recipe.autoencoder_training}
+    return dataclasses.replace(recipe, model=model, data=data, **adapting)

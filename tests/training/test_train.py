@@ -1,6 +1,7 @@
 """From a file to a model: every stage runs, stops, goes on, and refuses what does not fit."""
 
 import dataclasses
+import json
 import shutil
 import signal
 from pathlib import Path
@@ -8,12 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from textcosm.errors import BackboneError, ConfigError, DataError, TrainingError
+from textcosm.errors import BackboneError, ConfigError, DataError, TextcosmError, TrainingError
 from textcosm.pipeline import TextDiffusion
+from textcosm.presets import preset
+from textcosm.tasks import DataConfig
 from textcosm.text.tiny import TinyBackbone
 from textcosm.training.journal import read_journal
 from textcosm.training.stages import AdaptationConfig
 from textcosm.training.train import train
+from training.conftest import write_pairs
 
 
 @pytest.fixture
@@ -22,9 +26,9 @@ def trained(finished_run, tmp_path):
     return Path(shutil.copytree(finished_run[0], tmp_path / "run"))
 
 
-def losses(directory):
+def losses(directory, adapted=False):
     timing = {"texts_per_second", "seconds"}
-    stages = ("autoencoder", "diffusion")
+    stages = ("autoencoder", "diffusion", "adaptation")[: 2 + adapted]
     journals = [read_journal(directory / stage / "journal.jsonl") for stage in stages]
     return [{k: v for k, v in record.items() if k not in timing} for journal in journals for record in journal]
 
@@ -323,3 +327,137 @@ def test_a_covariance_that_cannot_be_held_is_refused_before_training(corpus, rec
     with pytest.raises(ConfigError, match="more than a text's 128 numbers"):
         train(recipe, corpus, tmp_path / "run", device="cpu")
     assert not (tmp_path / "run" / "autoencoder" / "state.safetensors").exists()
+
+
+# --- texts that answer sources
+
+
+@pytest.fixture(scope="module")
+def answering_run(paired_recipe, tmp_path_factory):
+    """One whole conditional run: its folder, its result and its reports."""
+    folder, reports = tmp_path_factory.mktemp("answering"), []
+    result = train(paired_recipe, write_pairs(folder), folder / "run", report=reports.append, device="cpu")
+    assert result.finished
+    return folder / "run", result, reports
+
+
+@pytest.fixture
+def answering(answering_run, tmp_path):
+    """A finished conditional run of its own for the test."""
+    return Path(shutil.copytree(answering_run[0], tmp_path / "run"))
+
+
+def test_pairs_become_a_model_that_answers(answering_run):
+    directory, result, reports = answering_run
+    model = TextDiffusion.load(directory, device="cpu")
+    assert model.config.denoiser.source_depth == 1 and model.config.source.max_length == 12
+    assert torch.equal(model.denoiser.source.activation_mean, model.autoencoder.activation_mean)
+    assert len(model.sample(source=["Ann has 3 big cats at home", "Bo"], steps=2)) == 2
+    assert len(model.sample(2, steps=2)) == 2
+    stages = list(dict.fromkeys(report.stage for report in reports))
+    assert [
+        stage for stage in stages if "sources train" in stage or "train-sources" in stage or stage in stages[-2:]
+    ] == ["tokenise sources train", "encode train-sources", "diffusion", "adaptation"]
+    assert 60 < result.texts < 80 and result.sources_cut > 0 and result.left_out == 0
+
+
+def test_the_record_of_pairs(answering_run):
+    directory, result, _ = answering_run
+    record = TextDiffusion.load(directory, device="cpu").record
+    data = record["data"]
+    assert data["task"] == record["recipe"]["data"]["task"] == "detoxification"
+    assert data["sources"]["cut"] == result.sources_cut and 11 < data["sources"]["mean_tokens"] <= 12
+    assert sum(data["lengths"]) == data["texts"] == result.texts
+    mean = sum(length * count for length, count in enumerate(data["lengths"])) / data["texts"]
+    assert mean == pytest.approx(data["mean_tokens"])
+
+
+def test_a_conditional_run_stopped_anywhere_goes_on_to_the_same_losses(answering, paired_recipe, tmp_path):
+    finished, pairs, calls = False, write_pairs(tmp_path), 0
+    while not finished:
+        count = 0
+
+        def interrupt(report):
+            nonlocal count
+            count += 1
+            if count == 5:
+                signal.raise_signal(signal.SIGTERM)
+
+        finished = train(paired_recipe, pairs, tmp_path / "parts", report=interrupt, device="cpu").finished
+        calls += 1
+    assert calls > 3 and losses(tmp_path / "parts", adapted=True) == losses(answering, adapted=True)
+    whole, parts = (TextDiffusion.load(tmp_path / name, device="cpu") for name in ("run", "parts"))
+    source = ["Tom has 1 big dog at home"] * 2
+    assert whole.sample(source=source, steps=2) == parts.sample(source=source, steps=2)
+
+
+def test_sources_are_encoded_once_or_at_each_step(pairs, paired_recipe, answering, tmp_path):
+    other = dataclasses.replace(paired_recipe, cache_activations=False)
+    assert train(other, pairs, tmp_path / "other", device="cpu").finished
+    assert not (tmp_path / "other" / "cache" / "train-sources-activations").exists()
+    cached, encoded = (losses(folder)[-6:] for folder in (answering, tmp_path / "other"))
+    for record, again in zip(cached, encoded, strict=True):  # float16 or not
+        assert record["loss"] == pytest.approx(again["loss"], rel=0.02)
+
+
+def test_blank_sides_are_left_out_and_counted(pairs, paired_recipe, tmp_path):
+    with pairs.open("a") as file:
+        file.write('\n{"source": " ", "targets": ["x"]}\n{"source": "y", "targets": []}\n')
+    result = train(paired_recipe, pairs, tmp_path / "run", max_seconds=600, stage="autoencoder", device="cpu")
+    assert result.left_out == 2
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("model.denoiser.source_depth", 0, "the texts answer sources, but model.denoiser.source_depth = 0"),
+        ("model.source.max_length", 513, "model.source.max_length = 513, but tiny reads 512 tokens at most"),
+        ("data.task", "stories", "source_depth = 1 reads sources, but the data is texts alone; give --task NAME"),
+        ("data.task", "summarisation", "no field target or targets or summary"),
+    ],
+)
+def test_sources_and_settings_that_do_not_fit(paired_recipe, tmp_path, path, value, message):
+    file = tmp_path / "pairs.jsonl"
+    file.write_text('{"source": "a", "answers": ["b"]}')
+    with pytest.raises(TextcosmError, match=message) as caught:
+        train(change(paired_recipe, path, value), file, tmp_path / "run", device="cpu")
+    assert "\n" not in str(caught.value)
+
+
+def test_other_sources_in_the_same_folder_are_named(answering, paired_recipe, tmp_path):
+    pairs = write_pairs(tmp_path)
+    with pytest.raises(TrainingError, match="max_length = 12, not 10"):
+        train(change(paired_recipe, "model.source.max_length", 10), pairs, answering, device="cpu")
+
+
+def test_settings_of_a_run_without_sources_are_as_before_there_were_any(trained):
+    """Runs that were begun by an earlier version go on: their settings hold none of the later names."""
+    settings = json.loads((trained / "diffusion" / "settings.json").read_text())
+    assert settings["model"]["diffusion_objective"].keys() == {"self_condition_probability", "min_time"}
+    assert settings["latents"]["texts"]["data_config"].keys() == {"text_field", "valid_fraction"}
+    assert settings.keys() == {"latents", "model", "diffusion_training", "seed"}
+
+
+def test_a_second_corpus_of_pairs_is_plain_texts(pairs, paired_recipe, tmp_path):
+    extra = tmp_path / "extra.txt"
+    extra.write_text("\n".join(f"The tree number {i} is green." for i in range(40)))
+    recipe = dataclasses.replace(paired_recipe, autoencoder_data=str(extra))
+    assert train(recipe, pairs, tmp_path / "run", device="cpu").finished
+    data = TextDiffusion.load(tmp_path / "run", device="cpu").record["data"]
+    assert sum(data["lengths"]) == data["texts"] < data["texts_for_the_autoencoder"]
+
+
+@pytest.mark.slow
+def test_answers_are_learned(tmp_path):
+    """Five things, each with its own answer: after two hundred steps the model gives the right one."""
+    answers = {"cat": "it is red", "dog": "it is old", "tree": "it is big", "car": "it is new", "book": "it is blue"}
+    lines = [{"source": f"how is the {name} {i}", "target": text} for i in range(12) for name, text in answers.items()]
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)))
+    recipe = preset("tiny").recipe
+    recipe = change(change(recipe, "model.denoiser.source_depth", 1), "diffusion_training.steps", 200)
+    recipe = change(recipe, "data", DataConfig(valid_fraction=0.1, source_field="source", target_field="target"))
+    assert train(recipe, path, tmp_path / "run", device="cpu").finished
+    model = TextDiffusion.load(tmp_path / "run", device="cpu")
+    said = model.sample(source=[f"how is the {name} 7" for name in answers])
+    assert sum(map(str.__eq__, said, answers.values())) >= 4, said

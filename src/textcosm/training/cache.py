@@ -59,6 +59,7 @@ class TextStore:
     def __init__(self, directory: Path, activations: Path | None = None):
         meta = read_meta(directory)
         self.count, self.cut, self.main, self.pad_id = meta["texts"], meta["cut"], meta["main"], meta["pad_id"]
+        self.left_out = meta.get("left_out", 0)  # stores from before there were pairs do not say
         self.lengths = torch.from_numpy(np.fromfile(directory / "lengths.bin", np.int32)).long()
         self.starts = self.lengths.cumsum(0) - self.lengths
         total = int(self.lengths.sum())
@@ -119,8 +120,12 @@ def write_texts(
     max_length: int,
     settings: Mapping[str, Any],
     stop: Callable[[], bool],
+    left_out: Callable[[], int] = lambda: 0,
 ) -> Iterator[int]:
-    """Tokenise once; yields the number of texts so far. The first corpus is the main one, others only feed the autoencoder."""
+    """Tokenise once; yields the number of texts so far. The first corpus is the main one, others only feed the autoencoder.
+
+    left_out: how many records of the data gave no text, once the corpora are read.
+    """
     draft = _new_draft(directory)
     try:
         counts, cut = [], 0
@@ -138,6 +143,7 @@ def write_texts(
                     if stop():
                         raise Stopped
         meta = {"texts": sum(counts), "main": counts[0], "cut": cut, "pad_id": backbone.tokenizer.pad_id}
+        meta["left_out"] = left_out()
         _publish(draft, directory, settings, meta)
     finally:
         shutil.rmtree(draft, ignore_errors=True)

@@ -2,8 +2,9 @@
 
 import hashlib
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,10 @@ from torch import Tensor
 from textcosm.errors import DataError
 from textcosm.latent.autoencoder import Autoencoder
 from textcosm.latent.normaliser import Normaliser, new_normaliser
-from textcosm.tasks import open_task
+from textcosm.tasks import DataConfig, Example, Task, open_task
 from textcosm.tasks.task import SPLITS
 from textcosm.training.cache import TextBatch, TextStore, is_made, open_rows, write_rows, write_texts
 from textcosm.training.fit import StepReport
-from textcosm.training.recipe import Recipe
 from textcosm.training.run import Run, has_room
 from textcosm.training.stages import activations_of
 from textcosm.training.state import read_tensors, write_tensors
@@ -42,44 +42,91 @@ class LatentStore:
 
 def make_texts(run: Run) -> Generator[StepReport, None, tuple[TextStore, TextStore]]:
     """The tokens of the training and validation texts, with their activations where they are cached."""
+    length = run.recipe.model.autoencoder.max_length
     stores = []
     for split in SPLITS:
-        folder, settings = run.cache / f"{split}-texts", text_settings(run, split)
+        settings = text_settings(run, split)
+        folder = run.cache / f"{split}-texts"
         if not is_made(folder, settings):
-            counts = write_texts(
-                folder, _corpora(run, split), run.backbone, run.recipe.model.autoencoder.max_length, settings, run.stop
-            )
-            yield from _progress(f"tokenise {split}", 0, counts)
-        activations = run.cache / f"{split}-activations"
-        stores.append(TextStore(folder, activations if is_made(activations, settings) else None))
+            yield from _write(run, folder, _texts(run, split), length, settings, f"tokenise {split}")
+        stores.append(_opened(run, f"{split}-texts", f"{split}-activations", settings))
     if stores[0].main == 0:
         raise DataError(f"{run.data} gave no texts for training; give more texts or a smaller valid_fraction")
     return stores[0], stores[1]
 
 
-def _corpora(run: Run, split: str) -> list[Iterator[str]]:
+def make_sources(run: Run) -> Generator[StepReport, None, tuple[TextStore, TextStore]]:
+    """The tokens of the sources that the main corpus answers, row i for text i, in the splits of :func:`make_texts`."""
+    length = run.recipe.model.source.max_length
+    stores = []
+    for split in SPLITS:
+        settings = source_settings(run, split)
+        folder = run.cache / f"{split}-sources"
+        if not is_made(folder, settings):
+            task = open_task(run.data, run.recipe.data)
+            sources = (example.source or "" for example in _examples(task, split))
+            yield from _write(run, folder, _Corpora(task, (sources,)), length, settings, f"tokenise sources {split}")
+        stores.append(_opened(run, f"{split}-sources", f"{split}-sources-activations", settings))
+    return stores[0], stores[1]
+
+
+@dataclass(frozen=True)
+class _Corpora:
+    """Streams of texts, the first from ``task``."""
+
+    task: Task
+    texts: Sequence[Iterator[str]]
+
+
+def _texts(run: Run, split: str) -> _Corpora:
     recipe = run.recipe
-    main = _read(run.data, recipe, split)
-    if split == "valid":
-        return [islice(main, VALID_TEXTS)]
-    if not recipe.autoencoder_data:
-        return [main]
-    return [main, _read(recipe.autoencoder_data, recipe, split)]
+    task = open_task(run.data, recipe.data)
+    texts: list[Iterator[str]] = [(example.text for example in _examples(task, split))]
+    if split == "train" and recipe.autoencoder_data:
+        config = DataConfig(recipe.data.text_field, recipe.data.valid_fraction)
+        texts.append(example.text for example in open_task(recipe.autoencoder_data, config).examples(split))
+    return _Corpora(task, texts)
 
 
-def _read(data: str, recipe: Recipe, split: str) -> Iterator[str]:
-    return (example.text for example in open_task(data, recipe.data).examples(split))
+def _examples(task: Task, split: str) -> Iterator[Example]:
+    return islice(task.examples(split), VALID_TEXTS if split == "valid" else None)
+
+
+def _write(
+    run: Run, folder: Path, corpora: _Corpora, max_length: int, settings: Mapping[str, Any], stage: str
+) -> Iterator[StepReport]:
+    left_out = partial(getattr, corpora.task, "left_out", 0)
+    counts = write_texts(folder, corpora.texts, run.backbone, max_length, settings, run.stop, left_out)
+    yield from _progress(stage, 0, counts)
+
+
+def _opened(run: Run, texts: str, activations: str, settings: Mapping[str, Any]) -> TextStore:
+    folder = run.cache / activations
+    return TextStore(run.cache / texts, folder if is_made(folder, settings) else None)
 
 
 def text_settings(run: Run, split: str) -> dict[str, Any]:
     """All that the tokens and activations of a split depend on."""
     recipe = run.recipe
     return {
+        **_data_settings(run, split),
+        "autoencoder_data": _data_identity(recipe.autoencoder_data) if recipe.autoencoder_data else None,
+        "max_length": recipe.model.autoencoder.max_length,
+    }
+
+
+def source_settings(run: Run, split: str) -> dict[str, Any]:
+    """The same of the sources of a split."""
+    return {**_data_settings(run, split), "max_length": run.recipe.model.source.max_length}
+
+
+def _data_settings(run: Run, split: str) -> dict[str, Any]:
+    added = ("task", "source_field", "target_field")  # caches from before there were pairs go on
+    config = {name: value for name, value in asdict(run.recipe.data).items() if name not in added or value is not None}
+    return {
         "split": split,
         "data": _data_identity(run.data),
-        "autoencoder_data": _data_identity(recipe.autoencoder_data) if recipe.autoencoder_data else None,
-        "data_config": asdict(recipe.data),
-        "max_length": recipe.model.autoencoder.max_length,
+        "data_config": config,
         "backbone": run.backbone.fingerprint,
     }
 
@@ -93,10 +140,9 @@ def _data_identity(data: str) -> str:
         return f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"
 
 
-def cache_activations(run: Run, store: TextStore, name: str) -> Iterator[StepReport]:
-    """Encode the texts of ``store`` once, and let it read their activations from there."""
+def cache_activations(run: Run, store: TextStore, name: str, settings: Mapping[str, Any]) -> Iterator[StepReport]:
+    """Encode the texts of ``store`` once, in ``name-activations``, and let it read their activations from there."""
     folder = run.cache / f"{name}-activations"
-    settings = text_settings(run, name)
     if not is_made(folder, settings):
         parts = _parts(store.lengths)
 

@@ -19,7 +19,7 @@ from textcosm.training.corpus import ENCODE_AT_ONCE
 from textcosm.training.fit import seed_of
 from textcosm.training.journal import read_journal
 from textcosm.training.run import Run
-from textcosm.training.stages import activations_of
+from textcosm.training.stages import Sources, activations_of
 from textcosm.training.state import STATE_FILE, load_trained, read_header
 
 FORM_TEXTS = 2048
@@ -27,13 +27,18 @@ FORM_TEXTS = 2048
 
 
 def export_model(
-    run: Run, autoencoder: Autoencoder, normaliser: Normaliser, denoiser: Denoiser, texts: TextStore
+    run: Run,
+    autoencoder: Autoencoder,
+    normaliser: Normaliser,
+    denoiser: Denoiser,
+    texts: TextStore,
+    sources: Sources | None = None,
 ) -> None:
     """Write ``OUT/model`` with the denoiser as far as it is trained; an earlier one is replaced."""
     load_trained(denoiser, run.out / "diffusion")
     _fit_forms(run, autoencoder, normaliser, texts)
     config = run.recipe.model
-    record = _record(run, texts)
+    record = _record(run, texts, sources)
     modules = (autoencoder, normaliser, denoiser)
     model = TextDiffusion(config, *modules, run.backbone.tokenizer, run.backbone.fingerprint, record)
     model.save(run.out / "model")
@@ -59,7 +64,7 @@ def _fit_forms(run: Run, autoencoder: Autoencoder, normaliser: Normaliser, texts
     head.fit(hidden, tokens, preceding, forms)
 
 
-def _record(run: Run, texts: TextStore) -> dict[str, Any]:
+def _record(run: Run, texts: TextStore, sources: Sources | None) -> dict[str, Any]:
     """What made this model, for its card: nothing of this machine but what computed."""
     recipe = asdict(run.recipe)
     recipe.pop("model")
@@ -68,14 +73,28 @@ def _record(run: Run, texts: TextStore) -> dict[str, Any]:
     data = data_record(run, texts)
     if len(texts) > texts.main:
         data["texts_for_the_autoencoder"] = len(texts)
+    if sources is not None:
+        data["task"] = run.recipe.data.task
+        store = sources.store
+        data["sources"] = {"cut": store.cut, "left_out": store.left_out, "mean_tokens": _mean(store.lengths)}
     stages = {name: reached(run.out / name) for name in ("autoencoder", "diffusion", "adaptation")}
     return {"data": data, "recipe": recipe, **stages, **made_with(run)}
 
 
 def data_record(run: Run, texts: TextStore) -> dict[str, Any]:
-    """The corpus in a few figures."""
-    lengths = texts.lengths[: texts.main].float()
-    return {"name": Path(run.data).name, "texts": texts.main, "cut": texts.cut, "mean_tokens": float(lengths.mean())}
+    """The corpus in a few figures; ``lengths[k]`` is the number of texts of k tokens, start and end token included."""
+    lengths = texts.lengths[: texts.main]
+    return {
+        "name": Path(run.data).name,
+        "texts": texts.main,
+        "cut": texts.cut,
+        "mean_tokens": _mean(lengths),
+        "lengths": lengths.bincount().tolist(),
+    }
+
+
+def _mean(lengths: Tensor) -> float:
+    return float(lengths.float().mean())
 
 
 def made_with(run: Run) -> dict[str, Any]:

@@ -35,7 +35,7 @@ class Recipe:
     init_autoencoder: str | None = None
     """A trained run or model whose autoencoder is taken as it is, so that only diffusion is trained."""
     autoencoder_data: str | None = None
-    """A second corpus, of the same text field, that the autoencoder alone learns from."""
+    """A second corpus, of plain texts (of the same text field), that the autoencoder alone learns from."""
 
     def __post_init__(self) -> None:
         earliest, latest = self.model.diffusion_objective.min_time, self.adaptation.max_time

@@ -1,13 +1,13 @@
 """What is trained: the autoencoder on activations, the denoiser on latents, then the decoder on the denoiser's guesses."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from textcosm.config import Config
-from textcosm.diffusion.denoiser import Denoiser
+from textcosm.diffusion.denoiser import Denoiser, Memory
 from textcosm.diffusion.objective import diffusion_loss
 from textcosm.errors import ConfigError
 from textcosm.latent.autoencoder import Autoencoder
@@ -87,8 +87,27 @@ class AutoencoderStage:
         return torch.stack([(token & mask).sum(), (form & mask).sum(), (token | ~mask).all(1).sum()])
 
 
+@dataclass(frozen=True)
+class Sources:
+    """The sources that the texts of a split answer, row i for text i, as the denoiser reads them."""
+
+    store: TextStore
+    backbone: Backbone
+    multiple: int = 1
+    """Pad lengths to a multiple of this, so that compiled blocks see few shapes; at most to ``limit``."""
+    limit: int | None = None
+
+    def memory(self, denoiser: Denoiser, indices: Sequence[int] | Tensor, device: torch.device) -> Memory:
+        """These sources, from their cached activations if there are any."""
+        batch = self.store.batch(indices, device, self.multiple, self.limit)
+        return denoiser.encode_source(activations_of(batch, self.backbone), batch.mask)
+
+
 class DiffusionStage:
-    """Learn x_0 of normalised latents (arXiv 2506.21170). They are cached raw: the encoder never runs."""
+    """Learn x_0 of normalised latents (arXiv 2506.21170). They are cached raw: the encoder never runs.
+
+    Where the texts answer sources, a batch holds sources of about one length, in mixed order.
+    """
 
     name = "diffusion"
 
@@ -101,11 +120,16 @@ class DiffusionStage:
         valid: Tensor,
         batch_size: int,
         seed: int = 0,
+        train_sources: Sources | None = None,
+        valid_sources: Sources | None = None,
     ):
         """``train`` and ``valid``: raw latents ``(texts, slots, width)``, memory-mapped or on the device."""
         self.module, self.config, self.normaliser = denoiser, config, normaliser
         self.train, self.valid = train, valid
+        self.train_sources, self.valid_sources = train_sources, valid_sources
         self.batch_size, self.seed = batch_size, seed
+        lengths = None if train_sources is None else train_sources.store.lengths
+        self.batches = None if lengths is None else Batches(lengths, batch_size, seed, self.name)
         self.texts_per_step = min(batch_size, len(train))
         self.device = next(denoiser.parameters()).device
         self.generator = torch.Generator(self.device)
@@ -114,21 +138,27 @@ class DiffusionStage:
     def loss(self, step: int) -> dict[str, Tensor]:
         """The squared error of the ``step``-th batch."""
         self.generator.manual_seed(seed_of(self.seed, self.name, "noise", step))
-        return {"loss": self._loss(self.train[self._indices(step)])}
+        indices = self._indices(step)
+        return {"loss": self._loss(self.train, self.train_sources, indices)}
 
     def validate(self) -> dict[str, float]:
         """The same loss on held-out latents, with the same noise at each validation."""
         self.generator.manual_seed(seed_of(self.seed, self.name, "valid"))
-        parts = [(len(part), self._loss(part)) for part in self.valid.split(self.batch_size)] if len(self.valid) else []
-        if not parts:
-            return {}
-        return {"loss": sum(n * float(loss) for n, loss in parts) / len(self.valid)}
+        parts = torch.arange(len(self.valid), device=self.valid.device).split(self.batch_size) if len(self.valid) else ()
+        losses = [len(part) * float(self._loss(self.valid, self.valid_sources, part)) for part in parts]
+        return {"loss": sum(losses) / len(self.valid)} if losses else {}
 
-    def _loss(self, latents: Tensor) -> Tensor:
-        clean = self.normaliser.normalise(latents.to(self.device).float())
-        return diffusion_loss(self.module, self.config.schedule, clean, self.config.diffusion_objective, self.generator)
+    def _loss(self, raw: Tensor, sources: Sources | None, indices: Tensor) -> Tensor:
+        clean = self.normaliser.normalise(raw[indices].to(self.device).float())
+        memory = None if sources is None else sources.memory(self.module, indices.cpu(), self.device)
+        objective, schedule = self.config.diffusion_objective, self.config.schedule
+        return diffusion_loss(self.module, schedule, clean, objective, self.generator, memory)
 
     def _indices(self, step: int) -> Tensor:
+        if self.batches is not None:  # sorted by length within a batch, and only the first rows see a first guess
+            generator = torch.Generator().manual_seed(seed_of(self.seed, self.name, "rows", step))
+            indices = torch.tensor(self.batches.indices(step))
+            return indices[torch.randperm(len(indices), generator=generator)].to(self.train.device)
         epoch, place = divmod(step, len(self.train) // self.texts_per_step)
         if epoch != self.epoch:
             generator = torch.Generator().manual_seed(seed_of(self.seed, self.name, "order", epoch))
@@ -178,6 +208,8 @@ class AdaptationStage:
         valid_latents: Tensor,
         batch_size: int,
         seed: int = 0,
+        train_sources: Sources | None = None,
+        valid_sources: Sources | None = None,
     ):
         """``train_latents[i]`` are the raw latents of text i of ``train`` ``(texts, slots, width)``; likewise for valid."""
         autoencoder.freeze_compressor()
@@ -185,6 +217,7 @@ class AdaptationStage:
         self.config, self.adaptation, self.backbone = config, adaptation, backbone
         self.train, self.valid = train, valid
         self.train_latents, self.valid_latents = train_latents, valid_latents
+        self.train_sources, self.valid_sources = train_sources, valid_sources
         self.seed, self.device = seed, autoencoder.activation_mean.device
         self.batches = Batches(train.lengths[: train.main], batch_size, seed, self.name)
         self.texts_per_step = self.batches.size
@@ -199,7 +232,8 @@ class AdaptationStage:
         order = torch.randperm(len(indices), generator=self.generator, device=self.device)
         guessed = order[round(self.adaptation.clean * len(indices)) :]
         draws = torch.rand(len(guessed), generator=self.generator, device=self.device)
-        clean[guessed] = self._guess(clean[guessed], self._times(draws))
+        memory = self._memory(self.train_sources, [indices[i] for i in guessed.tolist()])
+        clean[guessed] = self._guess(clean[guessed], self._times(draws), memory)
         losses = decoding_loss(
             self.module,
             self.normaliser.denormalise(clean),
@@ -220,7 +254,8 @@ class AdaptationStage:
             batch = self.valid.batch(indices, self.device)
             clean = self._latents(self.valid_latents, indices)
             at = [torch.full((len(clean),), share, device=self.device) for share in (0.5, 1.0)]
-            views = [clean, *(self._guess(clean, self._times(shares)) for shares in at)]
+            memory = self._memory(self.valid_sources, indices)
+            views = [clean, *(self._guess(clean, self._times(shares), memory) for shares in at)]
             right += torch.stack([self._right(batch, latents) for latents in views])
             tokens += int(batch.mask.sum())
         names = ("accuracy", "accuracy_half_noise", "accuracy_full_noise")
@@ -235,13 +270,17 @@ class AdaptationStage:
         return self.normaliser.normalise(raw[torch.as_tensor(indices, device=raw.device)].to(self.device).float())
 
     @torch.no_grad()
-    def _guess(self, clean: Latents, time: Times) -> Latents:
+    def _memory(self, sources: Sources | None, indices: list[int]) -> Memory | None:
+        return None if sources is None else sources.memory(self.denoiser, indices, self.device)
+
+    @torch.no_grad()
+    def _guess(self, clean: Latents, time: Times, memory: Memory | None) -> Latents:
         """The denoiser's x_0 from noised latents, its own first guess fed back as in sampling."""
         schedule = self.config.schedule
         noise = torch.randn(clean.shape, generator=self.generator, device=self.device)
         alpha, sigma = (share(time)[:, None, None] for share in (schedule.alpha, schedule.sigma))
         noisy = alpha * clean + sigma * noise
-        return self.denoiser(noisy, time, self.denoiser(noisy, time, None))
+        return self.denoiser(noisy, time, self.denoiser(noisy, time, None, memory), memory)
 
     def _right(self, batch: TextBatch, latents: Latents) -> Tensor:
         estimate = self.module.decompress(self.normaliser.denormalise(latents))[:, : batch.mask.shape[1]]

@@ -12,7 +12,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -26,16 +26,28 @@ from textcosm.latent.autoencoder import Autoencoder
 from textcosm.latent.initialise import initialise_locally
 from textcosm.latent.normaliser import new_normaliser
 from textcosm.pipeline import TextDiffusion, best_device
+from textcosm.tasks.task import SPLITS
 from textcosm.text.backbone import open_backbone
 from textcosm.training.cache import Stopped, TextStore, read_meta
-from textcosm.training.corpus import LatentStore, cache_activations, encoded, make_latents, make_texts, text_settings
+from textcosm.training.corpus import (
+    LatentStore,
+    cache_activations,
+    encoded,
+    make_latents,
+    make_sources,
+    make_texts,
+    source_settings,
+    text_settings,
+)
 from textcosm.training.export import export_model
 from textcosm.training.fit import StepReport, seed_of
 from textcosm.training.recipe import Recipe, fit_settings
 from textcosm.training.run import Run, claim, fit_stage, has_room, is_done, seeded, stop_requests
-from textcosm.training.stages import AdaptationStage, AutoencoderStage, DiffusionStage
+from textcosm.training.stages import AdaptationStage, AutoencoderStage, DiffusionStage, Sources
 from textcosm.training.state import STATE_FILE, load_trained
 
+Splits = tuple[Sources | None, Sources | None]
+"""The sources of the training and of the validation texts, where these answer any."""
 StageName = Literal["autoencoder", "diffusion", "adaptation", "export"]
 STATISTICS_TEXTS = 2048
 """Texts that give the activations' mean and std, and the local initialisation: some 100,000 tokens."""
@@ -58,6 +70,10 @@ class TrainResult:
     """Training texts."""
     cut: int
     """Training texts that were longer than the model's length, and were cut."""
+    sources_cut: int = 0
+    """Of the sources that the training texts answer (one each), those that were longer than ``source.max_length``."""
+    left_out: int = 0
+    """Pairs with an empty source or without an answer."""
 
 
 def train(
@@ -102,26 +118,55 @@ def train(
             pass
     texts, cut = counts(run)
     model = out / "model"
-    return TrainResult(finished, out, model if model.is_dir() else None, texts, cut)
+    return TrainResult(finished, out, model if model.is_dir() else None, texts, cut, *source_counts(run))
 
 
 def _everything(run: Run, stage: StageName | None) -> Iterator[StepReport]:
+    _check_sources(run)
     train_texts, valid_texts = yield from make_texts(run)
+    sources = (yield from _make_sources(run, train_texts)) if run.recipe.data.is_paired else (None, None)
     if stage in (None, "autoencoder") and not run.recipe.init_autoencoder:
         yield from _train_autoencoder(run, train_texts, valid_texts)
     if stage == "autoencoder":
         return
     autoencoder = _trained_autoencoder(run)
     latents = yield from make_latents(run, autoencoder, train_texts, valid_texts)
-    denoiser = _new_denoiser(run, latents.normaliser.shape)
+    denoiser = _new_denoiser(run, latents.normaliser.shape, autoencoder)
     if stage in (None, "diffusion"):
-        yield from _train_diffusion(run, denoiser, latents)
+        yield from _train_diffusion(run, denoiser, latents, sources)
     if run.recipe.adapt_decoder:
         if stage in (None, "adaptation"):
-            yield from _adapt_decoder(run, autoencoder, denoiser, latents, train_texts, valid_texts)
+            yield from _adapt_decoder(run, autoencoder, denoiser, latents, train_texts, valid_texts, sources)
         if (run.out / "adaptation" / STATE_FILE).exists():
             load_trained(autoencoder, run.out / "adaptation")
-    export_model(run, autoencoder, latents.normaliser, denoiser, train_texts)
+    export_model(run, autoencoder, latents.normaliser, denoiser, train_texts, sources[0])
+
+
+def _check_sources(run: Run) -> None:
+    """Whether the model reads sources just where the data has them, and no longer ones than the encoder can."""
+    data, model, backbone = run.recipe.data, run.recipe.model, run.backbone
+    depth = model.denoiser.source_depth
+    if data.is_paired and not depth:
+        raise ConfigError("the texts answer sources, but model.denoiser.source_depth = 0 reads none; give 1 or more")
+    if depth and not data.is_paired:
+        raise ConfigError(
+            f"model.denoiser.source_depth = {depth} reads sources, but the data is texts alone; give --task NAME or fields "
+            "of pairs, or source_depth 0"
+        )
+    if depth and model.source.max_length > backbone.max_tokens:
+        raise ConfigError(
+            f"model.source.max_length = {model.source.max_length}, but {backbone.name} reads {backbone.max_tokens} tokens "
+            "at most; lower it"
+        )
+
+
+def _make_sources(run: Run, texts: TextStore) -> Generator[StepReport, None, Splits]:
+    stores = yield from make_sources(run)
+    if len(stores[0]) != texts.main:
+        raise TrainingError(f"{run.cache} holds {len(stores[0])} sources and {texts.main} texts; delete it to start again")
+    multiple = COMPILED_MULTIPLE if run.recipe.diffusion_training.compile else 1
+    train, valid = (Sources(store, run.backbone, multiple, run.recipe.model.source.max_length) for store in stores)
+    return train, valid
 
 
 # --- the autoencoder
@@ -134,8 +179,8 @@ def _train_autoencoder(run: Run, train_texts: TextStore, valid_texts: TextStore)
     if is_done(folder, config):
         return
     if recipe.cache_activations:
-        yield from cache_activations(run, valid_texts, "valid")
-        yield from cache_activations(run, train_texts, "train")
+        for split, store in (("valid", valid_texts), ("train", train_texts)):
+            yield from cache_activations(run, store, split, text_settings(run, split))
     autoencoder = _new_autoencoder(run)
     if not (folder / STATE_FILE).exists():
         _initialise(run, autoencoder, train_texts)
@@ -230,32 +275,57 @@ def _resident(store: TextStore, device: torch.device) -> TextStore:
 # --- diffusion
 
 
-def _new_denoiser(run: Run, shape: tuple[int, int]) -> Denoiser:
+def _new_denoiser(run: Run, shape: tuple[int, int], autoencoder: Autoencoder) -> Denoiser:
     model = run.recipe.model
     with seeded(run, "denoiser"):
-        return new_denoiser(model.denoiser, model.schedule, shape, run.backbone.width).to(run.device)
+        denoiser = new_denoiser(model.denoiser, model.schedule, shape, run.backbone.width).to(run.device)
+    if denoiser.source is not None:
+        denoiser.source.set_statistics(autoencoder.activation_mean, autoencoder.activation_std)
+    return denoiser
 
 
-def _train_diffusion(run: Run, denoiser: Denoiser, latents: LatentStore) -> Iterator[StepReport]:
+def _train_diffusion(run: Run, denoiser: Denoiser, latents: LatentStore, sources: Splits) -> Iterator[StepReport]:
     recipe, folder = run.recipe, run.out / "diffusion"
-    model = asdict(recipe.model)
+    claim(folder, _diffusion_settings(run))
+    if not is_done(folder, recipe.diffusion_training):
+        yield from _cache_sources(run, sources)
+    if denoiser.linear is not None and not (folder / STATE_FILE).exists():
+        yield from _fit_linear_guess(run, denoiser.linear, latents)
+    config = recipe.diffusion_training
+    stage = DiffusionStage(
+        denoiser, recipe.model, latents.normaliser, latents.train, latents.valid, config.batch_size, recipe.seed, *sources
+    )
+    yield from fit_stage(run, stage, config, folder)
+
+
+def _diffusion_settings(run: Run) -> dict[str, Any]:
+    """What was added later is left out where it is off: runs from before it go on."""
+    recipe, model = run.recipe, asdict(run.recipe.model)
     parts = ["schedule", "denoiser", "diffusion_objective"]
-    if recipe.model.normaliser.pca_width:  # runs from before there was PCA go on
+    if recipe.model.normaliser.pca_width:
         parts.append("normaliser")
-    settings = {
+    settings: dict[str, Any] = {
         "latents": read_meta(run.out / "latents" / "train")["settings"],
         "model": {name: model[name] for name in parts},
         "diffusion_training": fit_settings(recipe.diffusion_training),
         "seed": recipe.seed,
     }
-    claim(folder, settings)
-    if denoiser.linear is not None and not (folder / STATE_FILE).exists():
-        yield from _fit_linear_guess(run, denoiser.linear, latents)
-    config = recipe.diffusion_training
-    stage = DiffusionStage(
-        denoiser, recipe.model, latents.normaliser, latents.train, latents.valid, config.batch_size, recipe.seed
-    )
-    yield from fit_stage(run, stage, config, folder)
+    if recipe.data.is_paired:
+        settings["sources"] = source_settings(run, "train")
+    else:
+        del model["diffusion_objective"]["source_drop_probability"]
+    if not recipe.model.diffusion_objective.self_guidance:
+        del model["diffusion_objective"]["self_guidance"]
+    return settings
+
+
+def _cache_sources(run: Run, sources: Splits) -> Iterator[StepReport]:
+    """Encode the sources once, or leave it to each step; a GPU with room for them keeps them."""
+    for split, part in zip(SPLITS, sources, strict=True):
+        if part is not None and run.recipe.cache_activations:
+            yield from cache_activations(run, part.store, f"{split}-sources", source_settings(run, split))
+        if part is not None:
+            _resident(part.store, run.device)
 
 
 def _fit_linear_guess(run: Run, linear: LinearGuess, latents: LatentStore) -> Iterator[StepReport]:
@@ -280,6 +350,7 @@ def _adapt_decoder(
     latents: LatentStore,
     train_texts: TextStore,
     valid_texts: TextStore,
+    sources: Splits,
 ) -> Iterator[StepReport]:
     recipe, folder = run.recipe, run.out / "adaptation"
     config = recipe.adaptation_training
@@ -295,6 +366,7 @@ def _adapt_decoder(
     )
     if is_done(folder, config):
         return
+    yield from _cache_sources(run, sources)
     stage = AdaptationStage(
         autoencoder.requires_grad_(True),
         denoiser.eval().requires_grad_(False),
@@ -308,6 +380,7 @@ def _adapt_decoder(
         latents.valid,
         config.batch_size,
         recipe.seed,
+        *sources,
     )
     yield from fit_stage(run, stage, config, folder)
 
@@ -319,3 +392,12 @@ def counts(run: Run) -> tuple[int, int]:
         return 0, 0
     meta = read_meta(folder)
     return meta["main"], meta["cut"]
+
+
+def source_counts(run: Run) -> tuple[int, int]:
+    """Sources that were cut, and pairs that were left out; 0 where there are none, or none are tokenised yet."""
+    folder = run.cache / "train-sources"
+    if not run.recipe.data.is_paired or not folder.is_dir():
+        return 0, 0
+    meta = read_meta(folder)
+    return meta["cut"], meta["left_out"]

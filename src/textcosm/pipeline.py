@@ -12,7 +12,11 @@ from torch import Tensor
 
 from textcosm.checkpoint import Checkpoint, WithoutInitialisation, load_into, load_states, save_states
 from textcosm.config import Config
+from textcosm.control.decoder import Decoder, Ruling
+from textcosm.control.infill import Filled, Known, Template, filled, lay_out
+from textcosm.control.length import Ending, Length, lengths_of
 from textcosm.control.mbr import chooser
+from textcosm.control.rewrite import EARLIEST, time_of
 from textcosm.diffusion.denoiser import Denoiser, Memory, new_denoiser
 from textcosm.diffusion.guidance import Guide
 from textcosm.diffusion.process import Point
@@ -73,6 +77,8 @@ class Sampling(TypedDict, total=False):
     """Given texts, one for each text to write; for models with a source encoder, and needs the frozen encoder."""
     mbr: int
     """Best of so many candidates, each from its own seed, by minimum Bayes risk (control/mbr.py); 1 chooses nothing."""
+    length: Length | None
+    """Tokens of a text without its start and end: a number, one for each text, or "natural" (control/length.py)."""
     guides: Sequence[Guide]
     """Each moves the guess of the clean latents at every step (see diffusion/guidance.py)."""
     start: Latents | None
@@ -196,17 +202,22 @@ class TextDiffusion:
         hidden = self.autoencoder.standardise(backbone.encode(tokens, mask))
         return self.normaliser.normalise(self.autoencoder.compress(hidden, mask)), tokens, mask
 
-    def _decode(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """Token ids and written forms, each ``(batch, max_length)``."""
+    def _decode(self, latents: Tensor, rulings: Sequence[Ruling] = ()) -> tuple[Tensor, Tensor]:
+        """Token ids and written forms, each ``(batch, max_length)``; the rulings may change the tokens, in their order."""
         expected = self.normaliser.shape
         if latents.ndim != 3 or tuple(latents.shape[1:]) != expected:
             raise ConfigError(
                 f"latents are {tuple(latents.shape)}; this model decodes (batch, {expected[0]}, {expected[1]})"
             )
         tokens, forms = [], []
-        for part in latents.to(self.device, torch.float32).split(DECODE_AT_ONCE):
+        for rows in row_slices(len(latents), DECODE_AT_ONCE):
+            part = latents[rows].to(self.device, torch.float32)
             hidden = self.autoencoder.decompress(self.normaliser.denormalise(part))
-            tokens.append(self.autoencoder.token_logits(hidden).argmax(-1))
+            logits = self.autoencoder.token_logits(hidden)
+            chosen = logits.argmax(-1)
+            for ruling in rulings:
+                chosen = ruling.select(rows).choose(logits, chosen)
+            tokens.append(chosen)
             forms.append(self.autoencoder.form_logits(hidden, tokens[-1]).argmax(-1))
         return torch.cat(tokens), torch.cat(forms)
 
@@ -221,9 +232,10 @@ class TextDiffusion:
         candidates = options.get("mbr", 1)
         choose = chooser(candidates)
         drafts = [self._seeds(n, options, candidate) for candidate in range(candidates)]
+        options = self._with_length(options, drafts[0])
         for rows in row_slices(len(drafts[0]), options.get("batch_size", 64)):
             walk = self._walk(rows, options)
-            texts = [self.decode(_end(walk(seeds[rows]))) for seeds in drafts]
+            texts = [self._write(_end(walk(seeds[rows])), rows, options) for seeds in drafts]
             yield [choose(several) for several in zip(*texts, strict=True)]
 
     def trace(self, n: int | None = None, **options: Unpack[Sampling]) -> Iterator[Snapshot]:
@@ -234,10 +246,11 @@ class TextDiffusion:
         if options.get("mbr", 1) != 1:
             raise ConfigError("mbr chooses among texts that are done: leave it out to see one text emerge")
         seeds, total = self._seeds(n, options), self.sampler(options).steps
-        points = self._walk(slice(0, len(seeds)), options)(seeds)
+        rows, options = slice(0, len(seeds)), self._with_length(options, seeds)
+        points = self._walk(rows, options)(seeds)
         for step, point in enumerate(points, start=1):
             noise = self.config.schedule.sigma(point.time).item()
-            yield Snapshot(step, total, point.time, noise, self.decode(point.clean))
+            yield Snapshot(step, total, point.time, noise, self._write(point.clean, rows, options))
 
     def _seeds(self, n: int | None, options: Sampling, candidate: int = 0) -> list[int]:
         """A seed for each text that is asked for, by number or by its source."""
@@ -275,6 +288,91 @@ class TextDiffusion:
             start=None if start is None else start[rows],
             start_time=options.get("start_time", 1.0),
         )
+
+    @torch.no_grad()
+    def _write(self, latents: Latents, rows: slice, options: Sampling) -> list[str]:
+        """The texts of some rows, as the guides that rule over tokens have them."""
+        return self.tokenizer.detokenize(*self._decode(latents, self._rulings(rows, options)))
+
+    # --- a hand on the wheel
+
+    def rewrite(self, texts: Sequence[str], strength: float, **options: Unpack[Sampling]) -> list[str]:
+        """The texts, noised part of the way and denoised: ``strength`` 0 reconstructs them, 1 forgets them.
+
+        The noise of a text is that of its place and the seed, the same at every strength. Needs the encoder; raises
+        ConfigError for a strength outside [0, 1]. Below the earliest time at which the network's guess is worth more
+        than what it reads (control/rewrite.py), the latents go that part of the way to the guess at that time.
+        """
+        time = time_of(strength)
+        latents = self.encode(texts, options.get("batch_size", 64))
+        if time == 0:
+            return self.decode(latents)
+        earliest = max(EARLIEST, self.config.diffusion_objective.min_time)
+        options = {**options, "start": latents, "start_time": max(time, earliest)}
+        seeds = self._seeds(len(latents), options)
+        options, written = self._with_length(options, seeds), []
+        for rows, found in self._ends(seeds, options):
+            way = torch.lerp(latents[rows], found, min(1.0, time / earliest))
+            written += self._write(way, rows, options)
+        return written
+
+    def infill(self, texts: str | Sequence[str], n: int = 1, **options: Unpack[Sampling]) -> list[Filled]:
+        """``n`` times each text with its blanks (``___``, three underscores or more) filled.
+
+        ``length`` counts the tokens of every blank here; without it the text as a whole gets the length of a text that the
+        model learned from. Raises DataError for no blank, or blanks alone; ConfigError for a text that is too long.
+        """
+        given = [texts] if isinstance(texts, str) else _checked_texts(texts)
+        templates = [Template.parse(text) for text in given for _ in range(n)]
+        return self._fill(templates, options.get("length"), {**options, "length": None})
+
+    def complete(self, texts: str | Sequence[str], n: int = 1, **options: Unpack[Sampling]) -> list[Filled]:
+        """``n`` texts that begin with each of these; ``length`` counts all tokens of a text, the given ones too."""
+        given = [texts] if isinstance(texts, str) else _checked_texts(texts)
+        return self._fill([Template.beginning(text) for text in given for _ in range(n)], None, options)
+
+    def _fill(self, templates: list[Template], blank: Length | None, options: Sampling) -> list[Filled]:
+        """Each template, its blanks written by the model and its given parts verbatim."""
+        if options.get("mbr", 1) != 1:
+            raise ConfigError("mbr chooses among whole texts: leave it out where parts are given")
+        seeds, longest = self._seeds(len(templates), options), self.config.autoencoder.max_length
+        layouts = [
+            lay_out(template, self.tokenizer, longest, seed, self.record, blank)
+            for template, seed in zip(templates, seeds, strict=True)
+        ]
+        known = Known.of(layouts, self._decoder)
+        options = self._with_length({**options, "guides": [*options.get("guides", ()), known]}, seeds, known.count)
+        texts: list[Filled] = []
+        for rows, latents in self._ends(seeds, options):
+            own, _ = self._decode(latents)
+            kept = known.select(rows).kept(own)
+            written = self._decode(latents, self._rulings(rows, options))
+            texts += filled(templates[rows], layouts[rows], *written, kept, self.tokenizer)
+        return texts
+
+    def _ends(self, seeds: list[int], options: Sampling) -> Iterator[tuple[slice, Latents]]:
+        """Where the walks of the texts end, a batch at a time."""
+        for rows in row_slices(len(seeds), options.get("batch_size", 64)):
+            yield rows, _end(self._walk(rows, options)(seeds[rows]))
+
+    def _with_length(self, options: Sampling, seeds: list[int], given: int = 0) -> Sampling:
+        """The options with a guide to the wanted length, if one is wanted; ``given`` tokens of a text stand already."""
+        length = options.get("length")
+        if length is None:
+            return options
+        lengths = lengths_of(length, seeds, self.config.autoencoder.max_length, self.record)
+        if given >= int(lengths.min()):
+            raise ConfigError(f"length is {int(lengths.min())}, and {given} tokens are given already: ask for more than that")
+        return {**options, "guides": [*options.get("guides", ()), Ending(self._decoder, lengths)]}
+
+    def _rulings(self, rows: slice, options: Sampling) -> list[Ruling]:
+        """The guides that have a say in the tokens of these rows."""
+        guides = (guide.select(rows) for guide in options.get("guides", ()))
+        return [guide for guide in guides if isinstance(guide, Ruling)]
+
+    @property
+    def _decoder(self) -> Decoder:
+        return Decoder(self.autoencoder, self.normaliser, self.tokenizer)
 
     # --- sources
 

@@ -1,0 +1,73 @@
+"""What a guide asks the decoder: how likely tokens are at their places, differentiable in the latents."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from math import log
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from textcosm.latent.autoencoder import Autoencoder
+from textcosm.latent.normaliser import Normaliser
+from textcosm.shapes import Activations, Latents, Logits, Tokens
+from textcosm.text.tokenizer import Tokenizer
+
+NEGATIVES = 1000
+"""Random tokens that stand for the whole vocabulary where a guide need not know exactly how likely a token is."""
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """The way from normalised latents to tokens as a guide needs it: differentiable, and cheap where it may be rough.
+
+    The whole vocabulary at every position costs several passes of the denoiser.
+    """
+
+    autoencoder: Autoencoder
+    normaliser: Normaliser
+    tokenizer: Tokenizer
+
+    def hidden(self, latents: Latents, length: int | None = None) -> Activations:
+        """The decompressor's estimates at the first ``length`` positions, all by default."""
+        return self.autoencoder.decompress(self.normaliser.denormalise(latents), length)
+
+    def score(self, hidden: Activations, tokens: Int[Tensor, "..."]) -> Float[Tensor, "batch length"]:
+        """The score of ``tokens``, one for all positions or one for each ``(batch, length)``."""
+        return (hidden * self.autoencoder.token_head.weight[tokens]).sum(-1)
+
+    def rest(self, hidden: Activations) -> Float[Tensor, "batch length"]:
+        """A rough log-sum of the scores of the whole vocabulary: NEGATIVES random tokens, always the same, stand for it."""
+        scores = hidden @ self.autoencoder.token_head.weight[self._negatives].T
+        return scores.logsumexp(-1) + log(self.autoencoder.token_head.out_features / len(self._negatives))
+
+    def whole(self, hidden: Activations) -> Float[Tensor, "batch length"]:
+        """The exact log-sum of the scores of the whole vocabulary."""
+        return self.autoencoder.token_logits(hidden).logsumexp(-1)
+
+    @cached_property
+    def _negatives(self) -> Int[Tensor, " negatives"]:
+        weight = self.autoencoder.token_head.weight
+        drawn = torch.randperm(len(weight), generator=torch.Generator().manual_seed(0))
+        return drawn[:NEGATIVES].to(weight.device)
+
+    def words(self, logits: Logits, tokens: Tokens, where: Bool[Tensor, "batch length"]) -> Tokens:
+        """``tokens``, but the likeliest word ``where`` they are no words but frames: a start, an end, padding, a mask."""
+        special = self.tokenizer.special
+        frames = torch.tensor([special.start, special.end, special.pad, special.mask], device=tokens.device)
+        words = logits.index_fill(-1, frames, -torch.inf).argmax(-1)
+        return torch.where(torch.isin(tokens, frames) & where, words, tokens)
+
+
+@runtime_checkable
+class Ruling(Protocol):
+    """A guide that also has a say in which tokens are written."""
+
+    def select(self, rows: slice) -> "Ruling":
+        """Of these texts alone."""
+        ...
+
+    def choose(self, logits: Logits, tokens: Tokens) -> Tokens:
+        """``tokens``, or others that the decoder's ``logits`` allow."""
+        ...

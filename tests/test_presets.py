@@ -1,10 +1,15 @@
 """Presets build the models that they name, and the ladder takes one thing away at a time."""
 
-import pytest
+from dataclasses import replace
 
+import pytest
+import torch
+
+from textcosm.diffusion.denoiser import new_denoiser
 from textcosm.errors import ConfigError
 from textcosm.latent.perturb import PerturbationConfig
-from textcosm.presets import LADDER, PRESETS, on_rung, preset
+from textcosm.presets import LADDER, PRESETS, answering, on_rung, preset, unconditional
+from textcosm.tasks import TASKS
 
 
 def test_the_uncompressed_rival_differs_from_stories_16_only_where_it_must():
@@ -23,6 +28,36 @@ def test_the_rival_ends_sampling_at_the_noise_of_stories_16():
         for model in (preset(name).recipe.model for name in ("stories-16", "stories-uncompressed"))
     ]
     assert alphas[0] == pytest.approx(alphas[1], rel=0.03)
+
+
+def test_a_recipe_reads_sources_where_its_task_has_them():
+    tasks = {name: row.recipe.data.task for name, row in PRESETS.items() if row.recipe.data.is_paired}
+    assert tasks == {
+        "detox-16": "detoxification", "questions-16": "question-generation", "summaries-16": "summarisation",
+        "paper-conditional": "summarisation",
+    }  # fmt: skip
+    assert all((row.recipe.model.denoiser.source_depth > 0) == row.recipe.data.is_paired for row in PRESETS.values())
+    lengths = [preset(name).recipe.model.autoencoder.max_length for name in ("detox-16", "questions-16", "summaries-16")]
+    assert lengths == [TASKS[name].length for name in ("detoxification", "question-generation", "summarisation")]
+
+
+def test_any_recipe_can_answer_sources_or_not():
+    stories, detox = preset("stories-16").recipe, preset("detox-16").recipe
+    assert answering(stories).model.denoiser == replace(stories.model.denoiser, source_depth=6)
+    assert answering(detox) is detox
+    assert unconditional(detox).model.denoiser.source_depth == 0 and not unconditional(detox).data.is_paired
+    assert unconditional(stories) == stories
+
+
+def test_the_published_conditional_size():
+    config = preset("paper-conditional").recipe.model
+    with torch.device("meta"):
+        denoiser = new_denoiser(config.denoiser, config.schedule, (16, 768), 768)
+    assert denoiser.source is not None
+    source = sum(parameter.numel() for parameter in denoiser.source.parameters()) / 1e6
+    whole = sum(parameter.numel() for parameter in denoiser.parameters()) / 1e6
+    assert source == pytest.approx(113.3 + 12 * 1.18, abs=0.3)  # twelve blocks, and what each block reads
+    assert whole - source == pytest.approx(129.8 + 12 * 1.18, abs=0.3)  # and cross-attention in every block
 
 
 def test_every_rung_adds_one_thing():

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 from tyro.conf import arg
 
+from textcosm.tasks.named import TASKS
+
 if TYPE_CHECKING:
     from textcosm.tasks import DataConfig
 
@@ -43,6 +45,22 @@ Candidates = Annotated[
 ]
 SourceField = Annotated[
     str | None, arg(metavar="FIELD", help="Which field holds the source.", help_behavior_hint="(default: the task's)")
+]
+TargetField = Annotated[
+    str | None,
+    arg(
+        metavar="FIELD",
+        help="Which field holds the answer, or a list of accepted ones.",
+        help_behavior_hint="(default: the task's)",
+    ),
+]
+TaskName = Annotated[
+    str | None,
+    arg(
+        metavar="NAME",
+        help=f"What the data is for, which tells its fields: {', '.join(TASKS)}.",
+        help_behavior_hint="(default: texts alone)",
+    ),
 ]
 
 

@@ -19,9 +19,10 @@ def figures(recipe: Recipe) -> str:
     """The numbers that tell recipes apart, in a line."""
     model, autoencoder, diffusion = recipe.model, recipe.autoencoder_training, recipe.diffusion_training
     sizes = model.autoencoder
+    reads = f", a source of at most {model.source.max_length} by {model.denoiser.source_depth} layers"
     return (
         f"{model.backbone.name} layer {model.backbone.layer}, "
-        f"{sizes.max_length} tokens in {sizes.num_latents} latents, "
+        f"{sizes.max_length} tokens in {sizes.num_latents} latents{reads if model.denoiser.source_depth else ''}, "
         f"{sizes.compressor_depth}+{sizes.decompressor_depth} and {model.denoiser.depth} layers; "
         f"{autoencoder.steps:,}x{autoencoder.batch_size} and {diffusion.steps:,}x{diffusion.batch_size} texts, "
         f"{autoencoder.optimizer}"

@@ -8,8 +8,9 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from textcosm.cli.options import Device, TextField, parse_and_run
-from textcosm.presets import PRESETS, preset
+from textcosm.cli.options import Device, SourceField, TargetField, TaskName, TextField, parse_and_run
+from textcosm.presets import PRESETS, answering, preset, unconditional
+from textcosm.tasks.named import named_task
 from textcosm.training.recipe import Recipe
 
 DEFAULT_PRESET = "stories-16"
@@ -17,24 +18,47 @@ INTERRUPTED = 130
 
 
 def run(arguments: list[str]) -> int:
-    """Two readings: ``--preset`` first, then every flag with that preset's values as the defaults (and in --help)."""
-    return parse_and_run(command(chosen_preset(arguments)), "train", arguments)
+    """Two readings: what the other defaults depend on first, then every flag with these values (and in --help)."""
+    return parse_and_run(command(chosen_preset(arguments), chosen_pairs(arguments)), "train", arguments)
 
 
 def chosen_preset(arguments: Sequence[str]) -> str:
     """The value of ``--preset`` wherever it stands; ConfigError lists the presets if there is none of that name."""
-    name = DEFAULT_PRESET
-    for flag, following in zip(arguments, [*arguments[1:], DEFAULT_PRESET], strict=True):
-        if flag == "--preset":
-            name = following
-        elif flag.startswith("--preset="):
-            name = flag.removeprefix("--preset=")
+    name = _value(arguments, "--preset") or DEFAULT_PRESET
     preset(name)
     return name
 
 
-def command(chosen: str) -> Callable[..., int]:
-    """The command whose recipe flags default to the preset ``chosen``."""
+def chosen_pairs(arguments: Sequence[str]) -> bool | None:
+    """Whether ``--task`` or ``--source-field`` asks for texts that answer sources, or for texts alone; None: neither."""
+    task = _value(arguments, "--task")
+    if task is not None:
+        return named_task(task).is_paired
+    return True if _value(arguments, "--source-field") is not None else None
+
+
+def _value(arguments: Sequence[str], flag: str) -> str | None:
+    """The last value that a flag is given, before the flags are read."""
+    value = None
+    for name, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        if name == flag:
+            value = following
+        elif name.startswith(f"{flag}="):
+            value = name.removeprefix(f"{flag}=")
+    return value
+
+
+def start(chosen: str, pairs: bool | None) -> Recipe:
+    """The preset's recipe, with a source encoder or without one where the task asks for another than it has."""
+    recipe = preset(chosen).recipe
+    if pairs is None:
+        return recipe
+    return answering(recipe) if pairs else unconditional(recipe)
+
+
+def command(chosen: str, pairs: bool | None = None) -> Callable[..., int]:
+    """The command whose recipe flags default to the preset ``chosen``, for texts that answer sources or not."""
+    from_preset = start(chosen, pairs)
 
     def train(
         data: Annotated[
@@ -56,7 +80,10 @@ def command(chosen: str) -> Callable[..., int]:
                 help_behavior_hint="(default: all)",
             ),
         ] = None,
+        task: TaskName = None,
         text_field: TextField = None,
+        source_field: SourceField = None,
+        target_field: TargetField = None,
         device: Device = None,
         cache: Annotated[
             Path | None,
@@ -67,16 +94,17 @@ def command(chosen: str) -> Callable[..., int]:
             arg(metavar="S", help="Stop after so long, with everything saved.", help_behavior_hint="(default: never)"),
         ] = None,
         tensorboard: Annotated[bool, arg(help="Write TensorBoard files beside the journals.")] = False,
-        recipe: Annotated[Recipe, arg(name="")] = PRESETS[chosen].recipe,
+        recipe: Annotated[Recipe, arg(name="")] = from_preset,
     ) -> int:
-        """Train a model on your own texts: autoencoder, latent cache, diffusion. Resumes with the same command."""
+        """Train a model on your own texts, or pairs: autoencoder, latent cache, diffusion. Resumes with the same command."""
         from rich.console import Console
 
         from textcosm.cli.progress import showing
         from textcosm.training.train import train as train_model
 
-        if text_field is not None:
-            recipe = replace(recipe, data=replace(recipe.data, text_field=text_field))
+        named = {"task": task, "text_field": text_field, "source_field": source_field, "target_field": target_field}
+        data_config = replace(recipe.data, **{name: value for name, value in named.items() if value is not None})
+        recipe = replace(recipe, data=data_config)
         with showing(Console(stderr=True)) as report:
             result = train_model(
                 recipe, data, out, stage, report=report, max_seconds=max_seconds,
@@ -84,6 +112,11 @@ def command(chosen: str) -> Callable[..., int]:
             )  # fmt: skip
         length = recipe.model.autoencoder.max_length
         note(f"{result.texts} texts; {result.cut} of them were longer than {length} tokens and were cut")
+        if recipe.data.is_paired:
+            limit = recipe.model.source.max_length
+            note(f"{result.sources_cut} of {result.texts} sources were longer than {limit} tokens and were cut")
+        if result.left_out:
+            note(f"{result.left_out} pairs had an empty source or no answer and were left out")
         if not result.finished:
             note("stopped before the end, with everything saved; the same command goes on from here")
             return 0 if max_seconds is not None else INTERRUPTED

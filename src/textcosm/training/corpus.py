@@ -81,11 +81,12 @@ class _Corpora:
 def _texts(run: Run, split: str) -> _Corpora:
     recipe = run.recipe
     task = open_task(run.data, recipe.data)
-    texts: list[Iterator[str]] = [(example.text for example in _examples(task, split))]
-    if split == "train" and recipe.autoencoder_data:
-        config = DataConfig(recipe.data.text_field, recipe.data.valid_fraction)
-        texts.append(example.text for example in open_task(recipe.autoencoder_data, config).examples(split))
-    return _Corpora(task, texts)
+    main = (example.text for example in _examples(task, split))
+    if split == "valid" or not recipe.autoencoder_data:
+        return _Corpora(task, (main,))
+    config = DataConfig(recipe.data.text_field, recipe.data.valid_fraction)
+    more = (example.text for example in open_task(recipe.autoencoder_data, config).examples(split))
+    return _Corpora(task, (main, more))
 
 
 def _examples(task: Task, split: str) -> Iterator[Example]:

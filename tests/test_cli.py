@@ -15,7 +15,7 @@ from rich.progress import Progress, TextColumn
 
 from textcosm import checkpoint, cli, pipeline
 from textcosm.cli import doctor, progress, watch
-from textcosm.cli.train import chosen_preset
+from textcosm.cli.train import chosen_pairs, chosen_preset, start
 from textcosm.errors import ConfigError
 from textcosm.pipeline import Snapshot, TextDiffusion
 from textcosm.presets import preset
@@ -311,6 +311,60 @@ def test_train_reads_the_named_field(run, tmp_path):
         "--text-field", "body", "--stage", "autoencoder",
     )  # fmt: skip
     assert code == 0, err
+
+
+@pytest.fixture
+def pairs(tmp_path) -> str:
+    path = tmp_path / "pairs.jsonl"
+    records = [{"source": text, "targets": [text.upper(), text.lower()]} for text in STORIES]
+    path.write_text("\n".join(map(json.dumps, [*records, {"source": " ", "targets": ["x"]}])))
+    return str(path)
+
+
+def test_train_on_the_pairs_of_a_task(run, pairs, tmp_path):
+    out_dir = str(tmp_path / "run")
+    options = ("--task", "detoxification", "--model.source.max-length", "6")
+    code, out, err = run("train", pairs, "--out", out_dir, *QUICK, *options)
+    assert (code, out) == (0, ""), err
+    assert "20 of 20 sources were longer than 6 tokens and were cut" in err
+    assert "pairs left out, for an empty source or no answer: 1" in err
+    config = TextDiffusion.load(out_dir).config
+    assert config.denoiser.source_depth == config.denoiser.depth == 2 and config.source.max_length == 6
+
+
+def test_train_on_pairs_by_their_fields(run, pairs, tmp_path):
+    code, _, err = run(
+        "train", pairs, "--out", str(tmp_path / "run"), *QUICK, "--source-field=source", "--target-field", "targets",
+        "--stage", "autoencoder",
+    )  # fmt: skip
+    assert code == 0 and "sources were longer than 512 tokens" in err, err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--task", "poems"], "there is no task 'poems'; choose one of stories"),
+        (["--source-field", "source"], "--source-field is given alone; give --target-field too"),
+        (
+            ["--text-field", "a", "--source-field", "source", "--target-field", "targets"],
+            "--text-field 'a' and --source-field 'source' are given; give one",
+        ),
+        (["--task", "detoxification", "--text-field", "a"], "has pairs, not texts; leave --text-field 'a' out"),
+        (["--task", "detoxification", "--model.denoiser.source-depth", "0"], "model.denoiser.source_depth = 0 reads none"),
+        (["--model.denoiser.source-depth", "1"], "the data is texts alone; give --task NAME"),
+        (["--task", "question-generation"], "no field answer + context; it has: source, targets"),
+    ],
+)
+def test_pairs_that_cannot_be_trained_on(refused, pairs, tmp_path, options, message):
+    assert message in refused("train", pairs, "--out", str(tmp_path / "run"), *QUICK, *options)
+
+
+def test_what_the_defaults_of_train_depend_on():
+    assert chosen_pairs(["x", "--task", "detoxification"]) and chosen_pairs(["--source-field=a"])
+    assert chosen_pairs(["--task", "stories"]) is False and chosen_pairs(["x"]) is None
+    assert start("detox-16", None) == preset("detox-16").recipe
+    assert start("detox-16", False).model.denoiser.source_depth == 0
+    assert start("stories-16", True).model.denoiser.source_depth == 6
 
 
 def test_full_disk_while_the_model_is_saved(run, stories, tmp_path, monkeypatch):

@@ -116,7 +116,7 @@ def command(chosen: str, pairs: bool | None = None) -> Callable[..., int]:
             limit = recipe.model.source.max_length
             note(f"{result.sources_cut} of {result.texts} sources were longer than {limit} tokens and were cut")
         if result.left_out:
-            note(f"{result.left_out} pairs had an empty source or no answer and were left out")
+            note(f"pairs left out, for an empty source or no answer: {result.left_out}")
         if not result.finished:
             note("stopped before the end, with everything saved; the same command goes on from here")
             return 0 if max_seconds is not None else INTERRUPTED

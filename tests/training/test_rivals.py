@@ -4,23 +4,46 @@ import dataclasses
 import json
 
 import pytest
+import torch
 
 from textcosm.baselines import open_rival
+from textcosm.baselines.rival import new_network
 from textcosm.baselines.settings import RivalConfig
+from textcosm.baselines.tokens import Vocabulary
 from textcosm.cli import main
-from textcosm.errors import TrainingError
+from textcosm.diffusion.denoiser import new_denoiser
+from textcosm.errors import ConfigError, TrainingError
+from textcosm.presets import PRESETS
 from textcosm.tasks import DataConfig
 from textcosm.text.backbone import BackboneConfig
 from textcosm.training.fit import FitConfig
-from textcosm.training.rivals import RivalRecipe, train_rival
+from textcosm.training.rivals import RivalRecipe, default_recipe, train_rival
 
 KINDS = ("autoregressive", "masked")
-SIZES = RivalConfig(width=16, depth=1, heads=2, ff_width=16, max_length=32)
+SIZES = RivalConfig(width=16, depth=1, heads=2, ff_width=16, max_length=32, encoder_depth=1, source_length=24)
 FIT = FitConfig(steps=6, batch_size=8, learning_rate=1e-2, warmup=1, log_every=2, valid_every=3, clip=1.0, ema=0.9)
+
+
+PAIRS = DataConfig(valid_fraction=0.1, task="detoxification")
 
 
 def recipe_of(kind):
     return RivalRecipe(kind, BackboneConfig("tiny"), SIZES, DataConfig(valid_fraction=0.1), FIT)
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    """Sources with one or two answers that repeat them, and two pairs with a side missing."""
+    names, things = ("Ann", "Tom", "Sue", "Ned"), ("a red cat", "the old dog", "a big tree")
+    rows = []
+    for i in range(60):
+        source = f"{names[i % 4]} stupid {things[i // 4 % 3]} {i}"
+        answers = [f"{names[i % 4]} {things[i // 4 % 3]} {i}", f"{things[i // 4 % 3]} {i}"]
+        rows.append({"source": source, "targets": answers[: 1 + i % 2]})
+    rows += [{"source": " ", "targets": ["nothing"]}, {"source": "the long " + "bus " * 40, "targets": ["the bus"]}]
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    return path
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -77,6 +100,62 @@ def test_the_loss_falls(kind, corpus, tmp_path):
     train_rival(recipe, corpus, tmp_path, report=reports.append, device="cpu")
     losses = [report.metrics["loss"] for report in reports if report.stage == kind]
     assert losses[-1] < 0.75 * losses[0]
+
+
+def answering(**changes):
+    return dataclasses.replace(recipe_of("encoder-decoder"), data=PAIRS, **changes)
+
+
+def test_a_rival_learns_to_answer_sources(pairs, tmp_path):
+    reports, training = [], dataclasses.replace(FIT, steps=60, log_every=10, valid_every=60)
+    result = train_rival(answering(training=training), pairs, tmp_path / "run", report=reports.append, device="cpu")
+    losses = [report.metrics["loss"] for report in reports if report.stage == "encoder-decoder"]
+    assert losses[-1] < 0.8 * losses[0]
+    assert result.finished and 70 < result.texts < 90 and (result.left_out, result.sources_cut) == (1, 1)
+    rival = open_rival(tmp_path / "run")
+    assert len(rival.sample(source=["Ann stupid a red cat", "Tom"])) == 2
+    assert rival.record["recipe"]["data"]["task"] == "detoxification" and rival.record["data"]["sources_cut"] == 1
+
+
+def test_a_stopped_run_on_pairs_goes_on_to_the_same_rival(pairs, tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    train_rival(answering(), pairs, whole, device="cpu")
+    cache = whole / "cache"
+    assert not train_rival(answering(), pairs, parts, device="cpu", cache=cache, max_seconds=0).finished
+    assert train_rival(answering(), pairs, parts, device="cpu", cache=cache).finished
+    one, other = (open_rival(folder).network.state_dict() for folder in (whole, parts))
+    assert all(one[name].equal(other[name]) for name in one)
+    with pytest.raises(TrainingError, match=r"model.dropout = 0.1, not 0.0"):
+        train_rival(answering(model=dataclasses.replace(SIZES, dropout=0.0)), pairs, parts, device="cpu", cache=cache)
+
+
+def test_words_of_sources_alone_are_written_as_there(pairs, tmp_path):
+    """No answer has "stupid"; sources have it after a space, and answers alone tell that "a" stands first."""
+    train_rival(answering(), pairs, tmp_path / "run", device="cpu")
+    rival = open_rival(tmp_path / "run")
+    batch = rival.tokenizer.tokenize(["Ann stupid a red cat"], 24)
+    assert rival.write(rival.network.vocabulary.shrink(batch.tokens)) == ["Ann stupid a red cat"]
+
+
+def test_answering_needs_sources(corpus, tmp_path):
+    with pytest.raises(ConfigError, match="answers sources, but the data is texts alone; give --task NAME"):
+        train_rival(recipe_of("encoder-decoder"), corpus, tmp_path)
+
+
+def test_runs_from_before_there_were_sources_go_on(corpus, tmp_path):
+    train_rival(recipe_of("masked"), corpus, tmp_path, device="cpu")
+    model = json.loads((tmp_path / "rival" / "settings.json").read_text())["model"]
+    assert set(model) == {"width", "depth", "heads", "ff_width", "max_length"}
+
+
+def test_the_default_rival_of_detox_16_has_its_parameters():
+    """The denoiser with its source encoder, and the rival's network without its token embeddings."""
+    ours = PRESETS["detox-16"].recipe.model
+    with torch.device("meta"):
+        denoiser = new_denoiser(ours.denoiser, ours.schedule, (16, 384), 384)
+        network = new_network("encoder-decoder", default_recipe("encoder-decoder").model, Vocabulary(torch.arange(9), 1, 2, 0))
+    theirs = sum(p.numel() for p in network.parameters()) - network.embeddings.numel()
+    assert theirs / sum(p.numel() for p in denoiser.parameters()) == pytest.approx(1, abs=0.02)
 
 
 def test_the_command(corpus, tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""One call of ``train``: what its parts share, how it is asked to stop, and what lets a folder go on."""
+"""One call of training, of a model or of a rival: how it begins, is asked to stop, ends and goes on."""
 
 import json
 import signal
@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 
-from textcosm.text.backbone import Backbone
-from textcosm.training.cache import Stopped, check_settings
+from textcosm.pipeline import best_device
+from textcosm.text.backbone import Backbone, open_backbone
+from textcosm.training.cache import Stopped, check_settings, read_meta
 from textcosm.training.fit import FitConfig, Stage, StepReport, fit, seed_of
 from textcosm.training.recipe import Recipe
 from textcosm.training.state import STATE_FILE, read_header
@@ -31,6 +32,81 @@ class Run:
     device: torch.device
     stop: Callable[[], bool]
     tensorboard: bool
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a call reached. Not finished: the same call goes on."""
+
+    finished: bool
+    directory: Path
+    model: Path | None
+    """The folder of the model, once there is one."""
+    texts: int
+    """Training texts."""
+    cut: int
+    """Training texts that were longer than the model's length, and were cut."""
+    sources_cut: int = 0
+    """Of the sources that the training texts answer (one each), those that were longer than ``source.max_length``."""
+    left_out: int = 0
+    """Pairs with an empty source or without an answer."""
+
+
+class RunOptions(TypedDict, total=False):
+    """What every training takes by name, all of it optional."""
+
+    report: Callable[[StepReport], None]
+    """Called at each line of the journal, and while caches are made."""
+    max_seconds: float | None
+    """Stop after so long, with everything saved; so do SIGINT and SIGTERM."""
+    device: str | torch.device | None
+    """Default: the fastest at hand."""
+    cache: str | Path | None
+    """Where tokens and activations are kept, ``out/cache`` by default; runs on the same data may share it."""
+    tensorboard: bool
+
+
+def conduct(
+    work: Callable[[Run], Iterator[StepReport]],
+    recipe: Recipe,
+    data: str | Path,
+    out: str | Path,
+    *,
+    report: Callable[[StepReport], None] = lambda step: None,
+    max_seconds: float | None = None,
+    device: str | torch.device | None = None,
+    cache: str | Path | None = None,
+    tensorboard: bool = False,
+    encodes: bool = True,
+) -> TrainResult:
+    """Open a run, do its ``work`` until that ends or is asked to stop, and say what it reached.
+
+    encodes: whether the backbone reads texts, on the device; else its tokenizer is all that is used.
+    """
+    target = torch.device(device) if device is not None else best_device()
+    out = Path(out).expanduser()
+    with stop_requests(max_seconds) as stop:
+        backbone = open_backbone(recipe.model.backbone, target if encodes else "cpu")
+        caches = Path(cache).expanduser() if cache else out / "cache"
+        run = Run(recipe, str(data), out, caches, backbone, target, stop, tensorboard)
+        finished = False
+        try:
+            for step in work(run):
+                report(step)
+            finished = True
+        except Stopped:
+            pass
+    texts, cut = _counted(run, "train-texts", "main", "cut")
+    sources_cut, left_out = _counted(run, "train-sources", "cut", "left_out") if recipe.data.is_paired else (0, 0)
+    model = out / "model"
+    return TrainResult(finished, out, model if model.is_dir() else None, texts, cut, sources_cut, left_out)
+
+
+def _counted(run: Run, store: str, *names: str) -> Iterator[int]:
+    """Counts of a store of the corpus; 0 where it is not made yet."""
+    folder = run.cache / store
+    meta = read_meta(folder) if folder.is_dir() else {}
+    return (meta.get(name, 0) for name in names)
 
 
 @contextmanager

@@ -12,10 +12,10 @@
 
 import json
 import time
-from collections.abc import Callable, Generator, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Generator, Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Unpack, get_args
 
 import torch
 
@@ -25,10 +25,9 @@ from textcosm.errors import BackboneError, ConfigError, TrainingError
 from textcosm.latent.autoencoder import Autoencoder
 from textcosm.latent.initialise import initialise_locally
 from textcosm.latent.normaliser import new_normaliser
-from textcosm.pipeline import TextDiffusion, best_device
+from textcosm.pipeline import TextDiffusion
 from textcosm.tasks.task import SPLITS
-from textcosm.text.backbone import open_backbone
-from textcosm.training.cache import Stopped, TextStore, read_meta
+from textcosm.training.cache import TextStore, read_meta
 from textcosm.training.corpus import (
     LatentStore,
     cache_activations,
@@ -42,7 +41,7 @@ from textcosm.training.corpus import (
 from textcosm.training.export import export_model
 from textcosm.training.fit import StepReport, seed_of
 from textcosm.training.recipe import Recipe, fit_settings
-from textcosm.training.run import Run, claim, fit_stage, has_room, is_done, seeded, stop_requests
+from textcosm.training.run import Run, RunOptions, TrainResult, claim, conduct, fit_stage, has_room, is_done, seeded
 from textcosm.training.stages import AdaptationStage, AutoencoderStage, DiffusionStage, Sources
 from textcosm.training.state import STATE_FILE, load_trained
 
@@ -58,42 +57,12 @@ COMPILED_MULTIPLE = 16
 """Compiled blocks see lengths that are multiples of this: few shapes, few compilations."""
 
 
-@dataclass(frozen=True)
-class TrainResult:
-    """What ``train`` reached. Not finished: the same call goes on."""
-
-    finished: bool
-    directory: Path
-    model: Path | None
-    """The folder of the model, once there is one."""
-    texts: int
-    """Training texts."""
-    cut: int
-    """Training texts that were longer than the model's length, and were cut."""
-    sources_cut: int = 0
-    """Of the sources that the training texts answer (one each), those that were longer than ``source.max_length``."""
-    left_out: int = 0
-    """Pairs with an empty source or without an answer."""
-
-
 def train(
-    recipe: Recipe,
-    data: str | Path,
-    out: str | Path,
-    stage: StageName | None = None,
-    *,
-    report: Callable[[StepReport], None] = lambda step: None,
-    max_seconds: float | None = None,
-    device: str | torch.device | None = None,
-    cache: str | Path | None = None,
-    tensorboard: bool = False,
+    recipe: Recipe, data: str | Path, out: str | Path, stage: StageName | None = None, **options: Unpack[RunOptions]
 ) -> TrainResult:
     """Train on the texts of ``data`` and leave a model in ``out/model``; the same call continues where one stopped.
 
     stage: None for all; "autoencoder" or "diffusion" for one of them; "export" writes the model from what is there.
-    report: called at each line of the journal, and while caches are made.
-    max_seconds: stop after so long, with everything saved; so do SIGINT and SIGTERM.
-    cache: where tokens and activations are kept, ``out/cache`` by default; runs on the same data may share it.
 
     Raises TrainingError (other settings in the same folder, a loss that is not a number), DataError, BackboneError.
     """
@@ -103,22 +72,7 @@ def train(
         )
     if recipe.init_autoencoder and stage == "autoencoder":
         raise ConfigError("stage is autoencoder, but init_autoencoder takes a trained one; leave one of them out")
-    target = torch.device(device) if device is not None else best_device()
-    out = Path(out).expanduser()
-    with stop_requests(max_seconds) as stop:
-        backbone = open_backbone(recipe.model.backbone, target)
-        caches = Path(cache).expanduser() if cache else out / "cache"
-        run = Run(recipe, str(data), out, caches, backbone, target, stop, tensorboard)
-        finished = False
-        try:
-            for step in _everything(run, stage):
-                report(step)
-            finished = True
-        except Stopped:
-            pass
-    texts, cut = counts(run)
-    model = out / "model"
-    return TrainResult(finished, out, model if model.is_dir() else None, texts, cut, *source_counts(run))
+    return conduct(lambda run: _everything(run, stage), recipe, data, out, **options)
 
 
 def _everything(run: Run, stage: StageName | None) -> Iterator[StepReport]:
@@ -383,21 +337,3 @@ def _adapt_decoder(
         *sources,
     )
     yield from fit_stage(run, stage, config, folder)
-
-
-def counts(run: Run) -> tuple[int, int]:
-    """Training texts, and how many of them were cut; 0 where none are tokenised yet."""
-    folder = run.cache / "train-texts"
-    if not folder.is_dir():
-        return 0, 0
-    meta = read_meta(folder)
-    return meta["main"], meta["cut"]
-
-
-def source_counts(run: Run) -> tuple[int, int]:
-    """Sources that were cut, and pairs that were left out; 0 where there are none, or none are tokenised yet."""
-    folder = run.cache / "train-sources"
-    if not run.recipe.data.is_paired or not folder.is_dir():
-        return 0, 0
-    meta = read_meta(folder)
-    return meta["cut"], meta["left_out"]

@@ -89,7 +89,7 @@ def test_the_guide_raises_the_probability_of_ending_there():
 def test_the_log_probability_is_that_of_the_first_end(monkeypatch):
     guide = ending(4)
     hidden = torch.zeros(1, LENGTH, MODEL.autoencoder.token_head.in_features)
-    monkeypatch.setattr(Decoder, "hidden", lambda self, latents, length=None: hidden[:, :length])
+    monkeypatch.setattr(Decoder, "hidden", lambda self, latents: hidden)
     vocabulary = MODEL.tokenizer.vocab_size
     # All tokens are equally likely: an end within the window, and one of the three closers before it.
     end = torch.tensor(1 / vocabulary)

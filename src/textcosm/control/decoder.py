@@ -29,9 +29,9 @@ class Decoder:
     normaliser: Normaliser
     tokenizer: Tokenizer
 
-    def hidden(self, latents: Latents, length: int | None = None) -> Activations:
-        """The decompressor's estimates at the first ``length`` positions, all by default."""
-        return self.autoencoder.decompress(self.normaliser.denormalise(latents), length)
+    def hidden(self, latents: Latents) -> Activations:
+        """The decompressor's estimates at all positions."""
+        return self.autoencoder.decompress(self.normaliser.denormalise(latents))
 
     def score(self, hidden: Activations, tokens: Int[Tensor, "..."]) -> Float[Tensor, "batch length"]:
         """The score of ``tokens``, one for all positions or one for each ``(batch, length)``."""

@@ -78,8 +78,7 @@ class Ending:
     def log_probability(self, latents: Latents) -> Float[Tensor, " batch"]:
         """That the first end token stands within WITHIN of where it should, after the end of a sentence."""
         allowed = self._allowed(latents.device)
-        allowed = allowed[:, : int(allowed.any(0).nonzero().max()) + 1]  # what comes later has no say
-        hidden = self.decoder.hidden(latents, allowed.shape[1])
+        hidden = self.decoder.hidden(latents)  # all places: fewer would be decoded otherwise, and differ by batch
         score = self.decoder.score(hidden, torch.tensor(self.decoder.tokenizer.end_id, device=latents.device))
         # Roughly, but for the allowed places, where the end has to outvote the likeliest word.
         ending = score - torch.logaddexp(score, self.decoder.rest(hidden))

@@ -6,7 +6,8 @@ import json
 import pytest
 
 from textcosm.errors import ConfigError, DataError
-from textcosm.evaluation.rows import Row, Rows, read_rows
+from textcosm.evaluation.rows import Row, Rows, answered_by, read_rows
+from textcosm.tasks import DataConfig
 
 
 def written(path, records):
@@ -49,6 +50,34 @@ def test_a_row_that_is_no_pair(tmp_path, record):
     path = written(tmp_path / "a.jsonl", [{"source": "s", "target": "t"}, record])
     with pytest.raises(DataError, match="a.jsonl, record 2 is no pair"):
         read_rows(path)
+
+
+def test_pairs_of_a_task_or_of_two_fields(tmp_path):
+    path = written(tmp_path / "qg.jsonl", [{"context": "It rained.", "answer": "rain", "question": "What fell?"}])
+    assert read_rows(path, pairs=DataConfig(task="question-generation")).rows == (
+        Row("What fell?", "rain | It rained.", ("What fell?",)),
+    )
+    config = DataConfig(source_field="context", target_field="answer")
+    assert read_rows(path, pairs=config).rows == (Row("rain", "It rained.", ("rain",)),)
+    assert read_rows(path, "question", DataConfig("question")).rows == (Row("What fell?"),)
+
+
+def test_sources_are_drawn_once_each_and_only_where_they_are_answered(tmp_path):
+    records = [{"source": f"s{i % 5}", "targets": [f"t{i}"]} for i in range(9)]
+    blank = [{"source": " ", "targets": ["t"]}, {"source": "s9", "targets": [""]}]
+    found = read_rows(written(tmp_path / "a.jsonl", [*records, *blank]))
+    assert found.draw_sources(5, 0) == ["s0", "s1", "s2", "s3", "s4"]
+    assert found.draw_sources(3, 1) == found.draw_sources(3, 1) == sorted(set(found.draw_sources(3, 1)))
+    assert {tuple(found.draw_sources(2, seed)) for seed in range(20)} != {tuple(found.draw_sources(2, 0))}
+    with pytest.raises(DataError, match="a.jsonl holds 5 different sources, fewer than n = 6: lower -n"):
+        found.draw_sources(6, 0)
+    assert sum(row.is_blank for row in found.rows) == 2
+    assert answered_by(["s1", "s9"], found, "mine") == [Row("t1", "s1", ("t1", "t6")), Row("", "s9", ("",))]
+
+
+def test_all_answers():
+    rows = Rows("mine", (Row("t", "s", ("t", "u")), Row("v")))
+    assert [row.text for row in rows.all_answers.rows] == ["t", "u", "v"]
 
 
 def test_draws_are_by_seed_in_order_and_never_more_than_there_are():

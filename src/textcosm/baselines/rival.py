@@ -24,6 +24,7 @@ from textcosm.shapes import Forms, Mask, Tokens
 from textcosm.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
+    from textcosm.evaluation.rows import Rows
     from textcosm.evaluation.subject import Subject
 
 VOCABULARY_FILE = "vocabulary.json"
@@ -215,11 +216,15 @@ def open_subject(
     steps: int | None = None,
     batch_size: int = 64,
     device: str | torch.device | None = None,
+    references: "Rows | None" = None,
 ) -> "Subject | None":
-    """What ``textcosm evaluate`` measures, where ``path`` (a folder or a run) holds a rival; None where it does not."""
+    """What ``textcosm evaluate`` measures, where ``path`` (a folder or a run) holds a rival; None where it does not.
+
+    A rival that reads sources answers those of the ``references``: DataError where there are none.
+    """
     if not is_rival(path):
         return None
-    from textcosm.evaluation.subject import Subject, fingerprint
+    from textcosm.evaluation.subject import Subject, answering, fingerprint
 
     rival = open_rival(path, device)
     sampler = rival.sampler if steps is None else dataclasses.replace(rival.sampler, steps=steps)
@@ -231,6 +236,15 @@ def open_subject(
         "sampler": asdict(sampler),
         "ema": rival.record.get("recipe", {}).get("training", {}).get("ema"),
     }
+
+    if rival.reads_sources:
+        if references is None or not references.has_targets:
+            raise DataError(f"{manifest['name']} answers sources and is given none: evaluate it against pairs (--task NAME)")
+
+        def write(source: list[str], seed: int) -> Iterator[list[str]]:
+            return rival.stream(source=source, seed=seed, batch_size=batch_size, sampler=sampler)
+
+        return answering(manifest["name"], manifest, references, write)
 
     def texts(n: int, seed: int) -> Iterator[list[str]]:
         return rival.stream(n, seed=seed, batch_size=batch_size, sampler=sampler)

@@ -5,19 +5,20 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from textcosm.cli.options import Device, parse_and_run
+from textcosm.cli.options import Candidates, Device, Guidance, Solver, SourceField, Steps, pairs_of_model, parse_and_run
 from textcosm.errors import ConfigError
 
 if TYPE_CHECKING:
+    from textcosm.evaluation.rows import Rows
     from textcosm.evaluation.subject import Subject
+    from textcosm.tasks import DataConfig
     from textcosm.training.fit import StepReport
 
 PAIRED = ("rouge1", "rouge2", "rougeL", "bleu", "bertscore")  # of EvaluationConfig, whose import costs torch
-OWN = "(default: the model's own)"
 
 
 def run(arguments: list[str]) -> None:
@@ -32,7 +33,8 @@ def command(line: str) -> Callable[..., None]:
             Positional[str],
             arg(
                 metavar="MODEL|TEXTS",
-                help="A shipped model, the folder of a model, a rival or a training run, or a file of texts.",
+                help="A shipped model, the folder of a model, a rival or a training run, a file of texts, or a rule that "
+                "answers sources (rule:copy, rule:delete).",
             ),
         ],
         /,
@@ -57,13 +59,14 @@ def command(line: str) -> Callable[..., None]:
             ),
         ] = None,
         metrics: Annotated[
-            tuple[str, ...],
+            tuple[str, ...] | None,
             arg(
                 metavar="NAME",
                 help="For texts that answer sources: rouge1, rouge2, rougeL, bleu, bertscore, toxicity, "
                 "style_accuracy, similarity, fluency, joint.",
+                help_behavior_hint=f"(default: the task's, else {' '.join(PAIRED)})",
             ),
-        ] = PAIRED,
+        ] = None,
         toxicity: Annotated[
             str | None,
             arg(
@@ -91,8 +94,10 @@ def command(line: str) -> Callable[..., None]:
         name: Annotated[
             str | None, arg(metavar="NAME", help="What the report calls it.", help_behavior_hint="(default: its own)")
         ] = None,
-        steps: Annotated[int | None, arg(metavar="K", help="Steps from noise to text.", help_behavior_hint=OWN)] = None,
-        solver: Annotated[str | None, arg(metavar="NAME", help="As for generate.", help_behavior_hint=OWN)] = None,
+        steps: Steps = None,
+        solver: Solver = None,
+        guidance: Guidance = None,
+        mbr: Candidates = 1,
         seed: Annotated[int, arg(metavar="S", help="Of the texts, the real ones drawn, and MAUVE.")] = 0,
         batch_size: Annotated[int, arg(metavar="B", help="Texts made at a time.")] = 64,
         device: Device = None,
@@ -103,6 +108,19 @@ def command(line: str) -> Callable[..., None]:
                 help="Which field of DATA and TRAIN holds the text.",
                 help_behavior_hint='(default: "text", or the only one of text)',
             ),
+        ] = None,
+        task: Annotated[
+            str | None,
+            arg(
+                metavar="TASK",
+                help="How DATA and TRAIN hold sources and their answers, such as question-generation.",
+                help_behavior_hint="(default: the model's own)",
+            ),
+        ] = None,
+        source_field: SourceField = None,
+        target_field: Annotated[
+            str | None,
+            arg(metavar="FIELD", help="Which field holds the answer or answers.", help_behavior_hint="(default: the task's)"),
         ] = None,
         own_field: Annotated[
             str | None,
@@ -135,12 +153,16 @@ def command(line: str) -> Callable[..., None]:
         from textcosm.evaluation.paired import Scorers
         from textcosm.evaluation.rows import read_rows
         from textcosm.pipeline import best_device
+        from textcosm.tasks import DataConfig
 
-        config = EvaluationConfig(n, draws, seed, metrics)
-        references = read_rows(against, text_field)
-        training = None if train is None else read_rows(train, text_field)
+        format = DataConfig(text_field, task=task, source_field=source_field, target_field=target_field)
+        pairs = format if format.is_paired or text_field else own_pairs(subject, against)
+        config = EvaluationConfig(n, draws, seed, metrics or metrics_of(task or pairs.task))
+        references = read_rows(against, text_field, pairs)
+        training = None if train is None else read_rows(train, text_field, pairs).all_answers
         chosen = device or str(best_device())
-        asked = open_subject(subject, name, steps, solver, batch_size, chosen, own_field)
+        how = {"steps": steps, "solver": solver, "guidance": guidance, "mbr": mbr, "batch_size": batch_size}
+        asked = open_subject(subject, name, how, references, chosen, own_field)
         reader = None if judge == "none" else open_judge(judge, chosen)
         cache = cache or default_cache()
         scorers = Scorers(toxicity=toxicity, fluency=fluency, judge=reader, cache=cache, device=chosen)
@@ -158,37 +180,62 @@ def command(line: str) -> Callable[..., None]:
     return evaluate
 
 
+def own_pairs(subject: str, against: str) -> "DataConfig":
+    """How the model's own data held its pairs, where it is a model and the data can hold some."""
+    from textcosm.baselines.rules import is_rule
+    from textcosm.tasks import DataConfig
+
+    plain = ".txt" in Path(against).suffixes or _is_file(subject) or is_rule(subject)
+    return DataConfig() if plain else pairs_of_model(subject)
+
+
+def metrics_of(task: str | None) -> tuple[str, ...]:
+    """What judges answers to sources: the task's own metrics."""
+    from textcosm.tasks import named_task
+
+    known = None if task is None else named_task(task)
+    return known.metrics if known and known.is_paired else PAIRED
+
+
 def open_subject(
-    given: str,
-    name: str | None,
-    steps: int | None,
-    solver: str | None,
-    batch_size: int,
-    device: str,
-    field: str | None,
+    given: str, name: str | None, how: dict[str, Any], references: "Rows", device: str, field: str | None
 ) -> "Subject":
-    """A file of texts, a rival, or a model of ours, whichever ``given`` is."""
+    """A rule, a file of texts, a rival or a model of ours: what ``given`` is; ``references`` may hold sources to answer."""
     from dataclasses import replace
 
     from textcosm.baselines import open_subject as open_rival
+    from textcosm.baselines.rules import is_rule, open_rule
     from textcosm.evaluation.subject import of_file, of_model
     from textcosm.pipeline import TextDiffusion
-    from textcosm.tasks.files import READERS
 
-    path = Path(given).expanduser()
-    if path.is_file() or any(suffix in READERS for suffix in path.suffixes):
-        if steps is not None or solver is not None:
-            raise ConfigError(f"{given} is a file of texts, made already: leave --steps and --solver out")
+    path, steps, batch_size = Path(given).expanduser(), how["steps"], how["batch_size"]
+    if is_rule(given):
+        _refuse(how, ("steps", "solver", "guidance", "mbr"), f"{given} is a rule, which samples nothing")
+        return open_rule(given, references.draw_sources, name)
+    if _is_file(given):
+        _refuse(how, ("steps", "solver", "guidance", "mbr"), f"{given} is a file of texts, made already")
         found = of_file(path, field)
         return replace(found, name=name or found.name)
-    rival = open_rival(path, name=name, steps=steps, batch_size=batch_size, device=device)
+    rival = open_rival(path, name=name, steps=steps, batch_size=batch_size, device=device, references=references)
     if rival is not None:
-        if solver is not None:
-            raise ConfigError(f"{given} is a rival, which has no --solver: leave it out")
+        _refuse(how, ("solver", "guidance", "mbr"), f"{given} is a rival, not a text diffusion model")
         return rival
     model = TextDiffusion.load(given, device)
     called = name or (path.resolve().parent.name if path.name == "model" else path.name)
-    return of_model(model, called, steps=steps, solver=solver, batch_size=batch_size)
+    return of_model(model, called, references=references, **how)
+
+
+def _is_file(given: str) -> bool:
+    from textcosm.tasks.files import READERS
+
+    path = Path(given).expanduser()
+    return path.is_file() or any(suffix in READERS for suffix in path.suffixes)
+
+
+def _refuse(how: dict[str, Any], names: tuple[str, ...], why: str) -> None:
+    asked = [name for name in names if how[name] != (1 if name == "mbr" else None)]
+    if asked:
+        raise ConfigError(f"{why}: leave {' and '.join('--' + name for name in asked)} out")
 
 
 class _Teller:

@@ -110,10 +110,10 @@ class _Evaluation:
         self.training = None if training is None else as_rows(training, "training texts")
         self.with_mauve = judge is not None and config.draws > 0
         self.timings: dict[str, float] = {}
-        self.remarks: list[str] = []
         _check_packages(self.with_mauve)
         self._check_number(config.n, f"n is {config.n}")
         self.real = self._references()
+        self.remarks = subject.notes(config.n, config.seed) if subject.notes else []
 
     def _references(self) -> list[Row]:
         """As many real texts as are generated; for conditional tasks those that answer the same sources."""
@@ -123,7 +123,8 @@ class _Evaluation:
         if subject.sources is None:
             raise DataError(
                 f"{subject.name} and {self.references.name} are of different tasks: the references answer sources, and "
-                f'the texts have none; give rows {{"source": ..., "text": ...}}, or name the field of the references'
+                f'the texts have none; give what answers sources, rows {{"source": ..., "text": ...}} or a model that was '
+                f"trained to, or name the field of plain references"
             )
         check_metrics(self.config.paired, references=True, sources=True, scorers=self.scorers)
         return answered_by(subject.sources(n, seed), self.references, subject.name)

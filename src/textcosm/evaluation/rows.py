@@ -4,13 +4,15 @@ import hashlib
 import json
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from textcosm.errors import ConfigError, DataError
-from textcosm.tasks import PREFIX, HubTask, read_texts
+from textcosm.tasks import PREFIX, DataConfig, HubTask, read_pairs, read_texts
 from textcosm.tasks.files import read_records
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,8 @@ class Row:
 
     @property
     def is_blank(self) -> bool:
-        return not self.text.strip()
+        """Without text, or an answer to nothing."""
+        return not self.text.strip() or (bool(self.targets) and not (self.source or "").strip())
 
 
 @dataclass(frozen=True)
@@ -60,15 +63,39 @@ class Rows:
             raise ConfigError(f"n is {n}; ask for at least 1 text")
         if n > len(self.rows):
             raise DataError(f"{self.name} holds {len(self.rows)} texts, fewer than n = {n}: lower -n or give more")
-        return [self.rows[i] for i in sorted(random.Random(seed).sample(range(len(self.rows)), n))]
+        return _drawn(self.rows, n, seed)
+
+    def draw_sources(self, n: int, seed: int) -> list[str]:
+        """``n`` different sources that have an answer, chosen by ``seed``, in their own order; DataError for too few."""
+        sources = list(dict.fromkeys(row.source or "" for row in self.rows if row.targets and not row.is_blank))
+        if n > len(sources):
+            raise DataError(
+                f"{self.name} holds {len(sources)} different sources, fewer than n = {n}: lower -n or give more"
+            )
+        return _drawn(sources, n, seed)
+
+    @property
+    def all_answers(self) -> "Rows":
+        """A row for each accepted answer, and as they are where no answers are."""
+        answers = (replace(row, text=target) for row in self.rows for target in row.targets or (row.text,))
+        return Rows(self.name, tuple(answers))
 
 
-def read_rows(data: str | Path, field: str | None = None) -> Rows:
+def _drawn(items: Sequence[T], n: int, seed: int) -> list[T]:
+    """``n`` of the items in their own order."""
+    return [items[i] for i in sorted(random.Random(seed).sample(range(len(items)), n))]
+
+
+def read_rows(data: str | Path, field: str | None = None, pairs: DataConfig | None = None) -> Rows:
     """The rows of a file or of ``hf:NAME``; ``field`` holds the text, as for read_texts, which says what DataError means.
 
-    In a .jsonl, ``source`` is kept beside the text; where the first record has ``target`` or ``targets`` as well and no
-    field is named, these are the accepted answers, and the text is ``text``, else the first of them.
+    With ``pairs`` of a task or of two fields, a row is a source, its answers, and the first of them as the text.
+    Without, in a .jsonl, ``source`` is kept beside the text; where the first record has ``target`` or ``targets`` as well
+    and no field is named, these are the accepted answers, and the text is ``text``, else the first of them.
     """
+    if pairs is not None and pairs.is_paired:
+        rows = (Row(pair.targets[0], pair.source, pair.targets) for pair in read_pairs(data, pairs))
+        return Rows(str(data) if str(data).startswith(PREFIX) else Path(data).name, tuple(rows))
     if str(data).startswith(PREFIX):
         task = HubTask(str(data).removeprefix(PREFIX), field, 0.0)
         return Rows(str(data), tuple(Row(example.text) for example in task.examples("train")))
@@ -113,11 +140,12 @@ def answered_by(sources: Sequence[str], references: Rows, name: str) -> list[Row
     """
     answers: dict[str, list[str]] = {}
     for row in references.rows:
-        answers.setdefault(row.source or "", []).extend(row.targets)
+        answers.setdefault(row.source or "", []).extend(target for target in row.targets if target.strip())
     missing = [source for source in sources if source not in answers]
     if missing:
         raise DataError(
             f"{name} and {references.name} are of different tasks: {len(missing)} of {len(sources)} sources are not in "
             f"{references.name} (first {missing[0][:60]!r}); give the data that these texts answer"
         )
-    return [Row(answers[source][0], source, tuple(answers[source])) for source in sources]
+    found = ((source, tuple(answers[source]) or ("",)) for source in sources)
+    return [Row(targets[0], source, targets) for source, targets in found]

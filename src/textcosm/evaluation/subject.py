@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from textcosm.diffusion.sampling import SamplerConfig
-from textcosm.evaluation.rows import read_rows
-from textcosm.pipeline import Reconstruction, TextDiffusion
+from textcosm.control.mbr import chooser
+from textcosm.diffusion.guidance import told_of_sources
+from textcosm.evaluation.rows import Rows, read_rows
+from textcosm.pipeline import Reconstruction, Sampling, TextDiffusion
 
 BATCH = 64
 """Texts made or handed over at a time."""
@@ -30,29 +31,87 @@ class Subject:
     """For conditional tasks: ``sources(n, seed)`` gives the source of each of these texts, in their order."""
     reconstruct: Callable[[list[str]], list[Reconstruction]] | None = None
     """For what has a latent space: sends texts through it and back. Raises BackboneError where the encoder is missing."""
+    notes: Callable[[int, int], list[str]] | None = None
+    """``notes(n, seed)``: what a reader must know of these texts."""
+
+
+def answering(
+    name: str,
+    manifest: dict[str, Any],
+    references: Rows,
+    write: Callable[[list[str], int], Iterator[list[str]]],
+    reconstruct: Callable[[list[str]], list[Reconstruction]] | None = None,
+    remarks: Callable[[list[str]], list[str]] | None = None,
+) -> Subject:
+    """What answers sources of the ``references``, drawn by seed, all different: a model, a rival, a rule.
+
+    write: ``(sources, seed)`` -> an answer to each, in batches. remarks: what a reader must know, of the same sources.
+    """
+
+    def texts(n: int, seed: int) -> Iterator[list[str]]:
+        return write(references.draw_sources(n, seed), seed)
+
+    def notes(n: int, seed: int) -> list[str]:
+        return remarks(references.draw_sources(n, seed)) if remarks else []
+
+    return Subject(name, manifest, texts, references.draw_sources, reconstruct, notes)
 
 
 def of_model(
-    model: TextDiffusion, name: str, *, steps: int | None = None, solver: str | None = None, batch_size: int = BATCH
+    model: TextDiffusion,
+    name: str,
+    *,
+    references: Rows | None = None,
+    steps: int | None = None,
+    solver: str | None = None,
+    guidance: float | None = None,
+    mbr: int = 1,
+    batch_size: int = BATCH,
 ) -> Subject:
-    """A text diffusion model with its own sampler, in which ``steps`` and ``solver`` may be replaced."""
-    sampler = asdict(model.config.sampler)
-    sampler |= {key: value for key, value in (("steps", steps), ("solver", solver)) if value is not None}
-    config = SamplerConfig(**sampler)
+    """A text diffusion model with its own sampler, in which ``steps``, ``solver`` and ``guidance`` may be replaced.
+
+    A model that reads sources answers those of the ``references``, where these have some; else it writes freely.
+    mbr: best of so many candidates. Raises ConfigError for settings that cannot be.
+    """
+    options: Sampling = {"steps": steps, "solver": solver, "guidance": guidance, "mbr": mbr, "batch_size": batch_size}
+    asked = references if model.reads_sources and references is not None and references.has_targets else None
+    if asked is not None:
+        options["source"] = ()  # there will be some: the model's own guidance counts
+    sampler = model.sampler(options)
+    if asked is None:
+        told_of_sources(model.denoiser, None, sampler.guidance)
+    chooser(mbr)
+    manifest = {**_manifest(model, name), "sampler": asdict(sampler), "mbr": mbr}
+
+    def reconstruct(given: list[str]) -> list[Reconstruction]:
+        return model.reconstruct(given, batch_size)
+
+    def write(source: list[str], seed: int) -> Iterator[list[str]]:
+        return model.stream(**options | {"source": source, "seed": seed})
+
+    def cut(source: list[str]) -> list[str]:
+        longer, limit = model.cut_sources(source), model.config.source.max_length
+        return [f"{longer} of {len(source)} sources were longer than {limit} tokens and were cut."] if longer else []
+
+    if asked is not None:
+        return answering(name, manifest, asked, write, reconstruct, cut)
+
+    def texts(n: int, seed: int) -> Iterator[list[str]]:
+        return model.stream(n, **options | {"seed": seed})
+
+    free = [f"{name} answers sources and was given none: it wrote freely."] if model.reads_sources else []
+    return Subject(name, manifest, texts, reconstruct=reconstruct, notes=lambda n, seed: free)
+
+
+def _manifest(model: TextDiffusion, name: str) -> dict[str, Any]:
     modules = {"autoencoder": model.autoencoder, "normaliser": model.normaliser, "denoiser": model.denoiser}
-    manifest = {
+    return {
         "name": name,
         "kind": "text diffusion",
         "sha256": fingerprint(modules),
         "parameters": {part: sum(p.numel() for p in modules[part].parameters()) for part in ("autoencoder", "denoiser")},
-        "sampler": sampler,
         "ema": model.record.get("recipe", {}).get("diffusion_training", {}).get("ema"),
     }
-
-    def texts(n: int, seed: int) -> Iterator[list[str]]:
-        return model.stream(n, seed=seed, batch_size=batch_size, sampler=config)
-
-    return Subject(name, manifest, texts, reconstruct=lambda given: model.reconstruct(given, batch_size))
 
 
 def of_file(path: str | Path, field: str | None = None) -> Subject:

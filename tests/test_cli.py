@@ -453,13 +453,14 @@ def test_progress_bars_on_a_terminal():
 
 def test_info_shows_sizes_and_the_record(run, tmp_path):
     model = tiny_model()
-    model.record = {"data": {"texts": 391}, "autoencoder": {"loss": 0.123456789}}
+    model.record = {"data": {"texts": 391, "lengths": [0, 391]}, "autoencoder": {"loss": 0.123456789}}
     model.save(tmp_path / "m", "int8")
     code, out, err = run("info", str(tmp_path / "m"))
     rows = dict(line.split("  ", 1) for line in out.splitlines())
     assert (code, err) == (0, "")
     assert rows["latents"].strip() == "8 of width 32, for at most 24 tokens (3x)"
     assert rows["precision"].strip() == "int8"
+    assert "data.lengths" not in rows and "source" not in rows
     assert rows["data.texts"].strip() == "391" and rows["autoencoder.loss"].strip() == "0.123457"
 
 

@@ -163,7 +163,10 @@ def _deviation(schedule: TanSchedule, time: float) -> float:
 
 
 def check_task(task: Any, at_most: int = 1000) -> None:
-    """Splits that exist, keep their order, hold texts, and share none (looked at: the first ``at_most`` of each)."""
+    """Splits that exist, keep their order, hold texts, and share none (looked at: the first ``at_most`` of each).
+
+    Of texts that answer a source, it is the sources that must not be shared.
+    """
     _require(isinstance(task, Task), f"{type(task).__name__} lacks members of the protocol Task")
     _require(isinstance(task.metrics, tuple), "metrics must be a tuple of names")
     splits = {split: _first(task, split, at_most) for split in ("train", "valid")}
@@ -174,7 +177,8 @@ def check_task(task: Any, at_most: int = 1000) -> None:
         )
         _require(all(example.text.strip() for example in examples), f"{split} yields a blank text")
         _require(examples == _first(task, split, at_most), f"{split} comes in another order the second time")
-    shared = {example.text for example in splits["train"]} & {example.text for example in splits["valid"]}
+    sides = [{example.text if example.source is None else example.source for example in splits[name]} for name in splits]
+    shared = sides[0] & sides[1]  # two sources may have one answer
     _require(not shared, f"{len(shared)} texts are in train and in valid, first {min(shared, default='')[:40]!r}")
 
 

@@ -64,6 +64,16 @@ def test_a_bare_record_gives_a_short_card(folder):
     assert "## Training" not in card and "## Measured" not in card and "## Settings" in card
 
 
+def test_the_card_of_a_model_that_answers_sources(folder):
+    index = read_index(folder)
+    index["metadata"]["config"]["denoiser"]["source_depth"] = 4
+    index["metadata"]["record"]["data"]["lengths"] = [0, 0, 0, 3, 2]
+    card = model_card("polite", index)
+    assert "| source encoder | 4 layers, reads at most 512 tokens |" in card
+    assert 'TextDiffusion.load("polite").sample(source=["..."], seed=0)' in card
+    assert "data.lengths" not in card and "| data.texts | 42 |" in card
+
+
 def test_no_metrics_is_no_table():
     assert metrics_table({}) == ""
 

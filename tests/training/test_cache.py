@@ -1,5 +1,6 @@
 """Stores of texts and rows: what goes in comes out, whole or not at all."""
 
+import json
 import os
 from pathlib import Path
 
@@ -54,6 +55,15 @@ def test_lengths_are_rounded_up_within_the_limit(store):
     assert store.batch([0], CPU, multiple=16, limit=natural + 1).tokens.shape[1] == natural + 1
     padded = store.batch([0], CPU, multiple=16)
     assert not padded.mask[:, natural:].any() and (padded.tokens[:, natural:] == store.pad_id).all()
+
+
+def test_what_was_left_out_is_kept(tmp_path, backbone, store):
+    list(write_texts(tmp_path / "more", [TEXTS], backbone, 16, {}, never, lambda: 7))
+    assert TextStore(tmp_path / "more").left_out == 7 and store.left_out == 0
+    meta = json.loads((tmp_path / "more" / "meta.json").read_text())
+    del meta["left_out"]  # stores of an earlier version
+    (tmp_path / "more" / "meta.json").write_text(json.dumps(meta))
+    assert TextStore(tmp_path / "more").left_out == 0
 
 
 def encode(store, backbone, directory, stop=never, settings=None):

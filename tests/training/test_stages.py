@@ -12,7 +12,7 @@ from textcosm.latent.normaliser import Normaliser
 from textcosm.text.backbone import open_backbone
 from textcosm.text.tiny import TinyBackbone
 from textcosm.training.cache import TextStore, write_texts
-from textcosm.training.stages import AdaptationConfig, AdaptationStage, AutoencoderStage, DiffusionStage
+from textcosm.training.stages import AdaptationConfig, AdaptationStage, AutoencoderStage, DiffusionStage, Sources
 
 
 @pytest.fixture
@@ -105,6 +105,87 @@ def test_few_texts_are_one_batch(recipe):
     raw = torch.randn(3, 4, 32).half()
     stage = DiffusionStage(Denoiser(recipe.model.denoiser, 32), recipe.model, Normaliser(4, 32), raw, raw, batch_size=8)
     assert stage.texts_per_step == 3 and len(stage._indices(7)) == 3
+
+
+# --- texts that answer sources
+
+
+@pytest.fixture
+def answering_stage(recipe, store):
+    """Twenty texts, their own sources; every memory that the loss is given is kept."""
+    config = dataclasses.replace(recipe.model.denoiser, source_depth=1)
+    torch.manual_seed(0)
+    denoiser = Denoiser(config, 32, source_width=32).eval()
+    raw = torch.randn(20, 4, 32, generator=torch.Generator().manual_seed(0)).half()
+    sources = Sources(store, TinyBackbone())
+    return lambda: DiffusionStage(
+        denoiser, recipe.model, Normaliser(4, 32), raw, raw, batch_size=8, train_sources=sources, valid_sources=sources
+    )
+
+
+def test_sources_are_read_beside_a_null_and_padded_to_few_lengths(store, answering_stage):
+    denoiser = answering_stage().module
+    plain, padded = Sources(store, TinyBackbone()), Sources(store, TinyBackbone(), multiple=8, limit=32)
+    memory = plain.memory(denoiser, [3, 5], torch.device("cpu"))
+    assert memory.mask.sum(1).tolist() == (1 + store.lengths[[3, 5]]).tolist()
+    assert padded.memory(denoiser, [3, 5], torch.device("cpu")).mask.shape[1] % 8 == 1
+    batch = store.batch([3, 5], torch.device("cpu"))
+    wanted = denoiser.encode_source(TinyBackbone().encode(batch.tokens, batch.mask), batch.mask)
+    assert torch.equal(memory.keys[0], wanted.keys[0])
+
+
+def test_a_diffusion_step_reads_the_sources_of_its_texts(answering_stage, monkeypatch):
+    stage, seen = answering_stage(), []
+
+    def keep(denoiser, schedule, latents, config, generator, memory):
+        seen.append((latents, memory))
+        return latents.sum()
+
+    monkeypatch.setattr("textcosm.training.stages.diffusion_loss", keep)
+    stage.loss(1)
+    stage.validate()
+    rows = stage._indices(1)
+    wanted = stage.train_sources.memory(stage.module, rows, stage.device)
+    assert torch.equal(seen[0][0], stage.train[rows].float()) and torch.equal(seen[0][1].values[1], wanted.values[1])
+    assert [len(latents) for latents, _ in seen] == [8, 8, 8, 4] and all(memory is not None for _, memory in seen)
+
+
+def test_a_batch_of_sources_is_in_mixed_order_and_the_same_each_time(answering_stage):
+    stage, other = answering_stage(), answering_stage()
+    rows = [stage._indices(step) for step in range(4)]
+    assert all(torch.equal(other._indices(step), rows[step]) for step in (3, 0, 2))
+    lengths = stage.train_sources.store.lengths
+    assert any(not torch.equal(lengths[part], lengths[part].sort().values) for part in rows)
+    assert len(torch.cat(rows[:2]).unique()) == 16
+    losses = [stage.loss(step)["loss"].item() for step in range(3)]
+    assert [other.loss(step)["loss"].item() for step in (2, 0)] == [losses[2], losses[0]]
+
+
+def test_the_source_encoder_learns(answering_stage):
+    stage = answering_stage()
+    for parameter in stage.module.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    stage.loss(0)["loss"].backward()
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in stage.module.source.parameters())
+
+
+def test_adaptation_guesses_from_the_source(recipe, store):
+    backbone = TinyBackbone()
+    torch.manual_seed(0)
+    autoencoder = Autoencoder(recipe.model.autoencoder, backbone.width, backbone.vocab_size)
+    sizes = dataclasses.replace(recipe.model.denoiser, projections=True, source_depth=1)
+    denoiser, raw, sources = Denoiser(sizes, 32, 32).eval(), torch.randn(len(store), 4, 32).half(), Sources(store, backbone)
+    for parameter in denoiser.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+
+    def loss(*given):
+        stage = AdaptationStage(
+            autoencoder.eval(), denoiser, Normaliser(4, 32), recipe.model, AdaptationConfig(), backbone, store, store,
+            raw, raw, 8, 0, *given,
+        )  # fmt: skip
+        return stage.loss(0)["loss"].item(), stage.validate()
+
+    assert loss(sources, sources) == loss(sources, sources) != loss()
 
 
 @pytest.fixture

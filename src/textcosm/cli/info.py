@@ -50,10 +50,13 @@ def facts(model: TextDiffusion, folder: Path) -> Iterator[tuple[str, str]]:
     yield "vocabulary", f"{model.tokenizer.vocab_size:,} tokens"
     yield "latent mean", _range(model.normaliser.mean)
     yield "latent standard deviation", _range(model.normaliser.std)
+    if config.denoiser.source_depth:
+        yield "source", f"{config.denoiser.source_depth} layers read at most {config.source.max_length} tokens"
     sampler = config.sampler
     yield "sampler", f"{sampler.solver}, {sampler.steps} steps to time {sampler.end_time}, final {sampler.final}"
     for name, value in flat(model.record):
-        yield name, f"{value:.6g}" if isinstance(value, float) else str(value)
+        if name != "data.lengths":  # a histogram to draw from
+            yield name, f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def parameters(module: nn.Module) -> int:

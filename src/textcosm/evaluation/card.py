@@ -36,7 +36,7 @@ def model_card(name: str, index: Mapping[str, Any], megabytes: float | None = No
     parts = [
         f"# {name}",
         INTRODUCTION,
-        _code("python", "from textcosm import TextDiffusion", f'TextDiffusion.load("{name}").sample(4, seed=0)'),
+        _code("python", "from textcosm import TextDiffusion", f'TextDiffusion.load("{name}").sample({_what(metadata)}, seed=0)'),
         _section("Sizes", _table(("what", "value"), list(_sizes(index, megabytes)))),
         _section("Training", _table(("what", "value"), list(_flat(record))), _code("bash", command) if command else ""),
         _section("Measured", metrics_table(metrics), _measured_by(metrics)),
@@ -44,6 +44,11 @@ def model_card(name: str, index: Mapping[str, Any], megabytes: float | None = No
         _section("Settings", _table(("setting", "value"), list(_flat(metadata["config"])))),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _what(metadata: Mapping[str, Any]) -> str:
+    """What a model is asked for: so many texts, or one for each source."""
+    return 'source=["..."]' if metadata["config"]["denoiser"].get("source_depth") else "4"
 
 
 def metrics_table(metrics: Mapping[str, Any]) -> str:
@@ -115,6 +120,8 @@ def _sizes(index: Mapping[str, Any], megabytes: float | None) -> Iterator[Row]:
     depths = f"{auto['compressor_depth']} / {auto['decompressor_depth']}"
     yield "compressor / decompressor", f"{depths} layers, width {width}"
     yield "denoiser", f"{config['denoiser']['depth']} layers, width {config['denoiser']['width']}"
+    if depth := config["denoiser"].get("source_depth"):
+        yield "source encoder", f"{depth} layers, reads at most {config['source']['max_length']} tokens"
     encoder = config["backbone"]
     yield "frozen encoder", f"{encoder['name']}, layer {encoder['layer']}, width {backbone['width']}"
     yield "vocabulary", f"{backbone['vocab_size']:,}"
@@ -153,5 +160,6 @@ def _code(language: str, *lines: str) -> str:
 
 
 def _flat(values: Mapping[str, Any]) -> Iterator[Row]:
-    """Nested settings as dotted rows."""
-    return ((name, f"{value:g}" if isinstance(value, float) else str(value)) for name, value in flat(values))
+    """Nested settings as dotted rows; the histogram of lengths is for drawing from, not for reading."""
+    rows = ((name, value) for name, value in flat(values) if name != "data.lengths")
+    return ((name, f"{value:g}" if isinstance(value, float) else str(value)) for name, value in rows)

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from keyword import iskeyword
 
 from textcosm.errors import TextcosmError
 
@@ -14,12 +15,19 @@ COMMANDS = {
     "evaluate": "measure new texts beside real ones, in a report that others can repeat",
     "compare": "set reports side by side, with the differences and what they are worth",
     "reconstruct": "send texts through the latent space and back, and count the tokens that survive",
+    "rewrite": "write texts anew, as near to what they were as you like",
+    "infill": "fill the blanks of texts",
+    "continue": "write on from the beginnings of texts",
     "interpolate": "write the texts on the way from one text to another",
+    "probe": "learn labels from a file, to guide new texts by them (generate --probe)",
     "info": "show what a model is, how it was trained and what was measured",
     "presets": "list the training recipes that --preset names",
     "doctor": "show what this machine can do, what is missing, and how to get it",
 }
-"""Name -> one sentence; each lives in the module of its name and is imported only when it is called."""
+"""Name -> one sentence; each lives in the module of its name and is imported only when it is called.
+
+A word of Python's own, such as continue, has a module with an underscore after it.
+"""
 
 DONE, REFUSED_BY_SYSTEM, CANNOT_BE_MET, INTERRUPTED = 0, 1, 2, 130
 
@@ -66,7 +74,7 @@ def _dispatch(given: list[str]) -> int:
 
         print(__version__)
     elif name in COMMANDS:
-        code = import_module(f"textcosm.cli.{name}").run(rest)
+        code = import_module(f"textcosm.cli.{name}{'_' * iskeyword(name)}").run(rest)
         sys.stdout.flush()  # here, so that a full disk or a closed pipe is an error with a line of its own
         return code or DONE
     else:

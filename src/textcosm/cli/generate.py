@@ -4,7 +4,7 @@ import json
 import secrets
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -16,17 +16,22 @@ from textcosm.cli.options import (
     Candidates,
     Device,
     Guidance,
+    Length,
     Model,
     Solver,
     SourceField,
     Steps,
+    length_of,
     pairs_of_model,
     parse_and_run,
 )
 from textcosm.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
+    from textcosm.diffusion.guidance import Guide
     from textcosm.pipeline import Sampling, TextDiffusion
+
+    GuideOf = Callable[[TextDiffusion], Guide]
 
 FEW = 8
 """Texts where nothing says how many."""
@@ -61,6 +66,12 @@ def generate(
     solver: Solver = None,
     guidance: Guidance = None,
     mbr: Candidates = 1,
+    length: Length = None,
+    probe: Annotated[
+        Path | None, arg(metavar="DIR", help="A probe of textcosm probe, to guide the texts towards --label.")
+    ] = None,
+    label: Annotated[str | None, arg(metavar="NAME|not:NAME", help="What the probe guides towards.")] = None,
+    guide_scale: Annotated[float, arg(metavar="S", help="How strongly; below 0 leads away.")] = 2.0,
     seed: Annotated[
         int | None,
         arg(
@@ -98,9 +109,10 @@ def generate(
         "guidance": guidance,
         "source": sources,
         "mbr": mbr,
+        "length": length_of(length),
         "batch_size": batch_size,
     }
-    texts, notes = _texts(model, count, options, watch, device)
+    texts, notes = _texts(model, count, options, watch, device, _guide(probe, label, guide_scale))
     spaced = form == "text" and out is None and sys.stdout.isatty()
     _write(_as_json(texts, seed, sources) if form == "jsonl" else _as_lines(texts, spaced), out)
     for note in notes:  # now, not before: what cannot be done is told in one line
@@ -136,16 +148,38 @@ def _sources(given: tuple[str, ...], model: str, field: str | None) -> list[str]
     return found
 
 
+def _guide(directory: Path | None, label: str | None, scale: float) -> "GuideOf | None":
+    """From a model, whose latents the probe must know, to the guide."""
+    if directory is None and label is None:
+        return None
+    if directory is None or label is None:
+        raise ConfigError("--probe DIR and --label NAME go together: give both, or none")
+    from textcosm.control.probe import Probe
+
+    probe = Probe.load(directory)
+    guide = probe.guide(label, scale)
+
+    def of(diffusion: "TextDiffusion") -> "Guide":
+        probe.check(diffusion.normaliser)
+        return guide
+
+    return of
+
+
 def _texts(
-    model: str, n: int, options: "Sampling", watch: bool, device: str | None
+    model: str, n: int, options: "Sampling", watch: bool, device: str | None, guide: "GuideOf | None" = None
 ) -> tuple[Iterable[str], list[str]]:
     """The texts as they are ready, of a rival or of a model of ours, and what the reader must know of their sources."""
     from textcosm.baselines import is_rival
     from textcosm.pipeline import TextDiffusion
 
     if is_rival(model):
+        if guide or options.get("length") is not None:
+            raise ConfigError(f"{model} is no text diffusion model in latents: leave --probe and --length out")
         return _of_rival(model, n, options, watch, device), []
     diffusion = TextDiffusion.load(model, device)
+    if guide:
+        options["guides"] = [guide(diffusion)]
     notes = _notes(diffusion, model, options.get("source"))
     if not watch:
         return chain.from_iterable(diffusion.stream(n, **options)), notes

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 from tyro.conf import arg
 
+from textcosm.errors import ConfigError
 from textcosm.tasks.named import TASKS
 
 if TYPE_CHECKING:
+    from textcosm.control.length import Length as WantedLength
     from textcosm.tasks import DataConfig
 
 OWN = "(default: the model's own)"
@@ -62,6 +64,28 @@ TaskName = Annotated[
         help_behavior_hint="(default: texts alone)",
     ),
 ]
+Given = Annotated[
+    tuple[str, ...],
+    arg(metavar="FILE|TEXT ...", help="Files of texts (as for train), - for lines of stdin, or the words themselves."),
+]
+Length = Annotated[
+    str | None,
+    arg(
+        metavar="K|natural",
+        help="Tokens of a text, start and end not counted; natural draws one as the training texts have it.",
+        help_behavior_hint="(default: wherever the model ends)",
+    ),
+]
+Seed = Annotated[int, arg(metavar="S", help="The same seed gives the same texts.")]
+
+
+def length_of(given: str | None) -> "WantedLength | None":
+    """What --length says; ConfigError for what is neither a whole number nor natural."""
+    if given is None or given == "natural":
+        return given
+    if not given.isdigit():
+        raise ConfigError(f"--length is {given!r}; give a number of tokens, such as 40, or natural")
+    return int(given)
 
 
 def pairs_of_model(model: str) -> "DataConfig":

@@ -153,7 +153,8 @@ def test_the_default_rival_of_detox_16_has_its_parameters():
     ours = PRESETS["detox-16"].recipe.model
     with torch.device("meta"):
         denoiser = new_denoiser(ours.denoiser, ours.schedule, (16, 384), 384)
-        network = new_network("encoder-decoder", default_recipe("encoder-decoder").model, Vocabulary(torch.arange(9), 1, 2, 0))
+        sizes = default_recipe("encoder-decoder").model
+        network = new_network("encoder-decoder", sizes, Vocabulary(torch.arange(9), 1, 2, 0))
     theirs = sum(p.numel() for p in network.parameters()) - network.embeddings.numel()
     assert theirs / sum(p.numel() for p in denoiser.parameters()) == pytest.approx(1, abs=0.02)
 
@@ -169,3 +170,19 @@ def test_the_command(corpus, tmp_path, capsys):
     settings = json.loads((tmp_path / "run" / "rival" / "settings.json").read_text())
     assert settings["kind"] == "masked" and settings["training"]["batch_size"] == 8
     assert open_rival(tmp_path / "run").sampler.top_p == 0.8
+
+
+def test_the_command_for_pairs(pairs, tmp_path, capsys):
+    flags = (
+        "--backbone.name tiny --backbone.layer -1 --width 16 --depth 1 --heads 2 --encoder-depth 1 --max-length 32 "
+        "--source-length 24 --steps 2 --valid-fraction 0.1 --device cpu --ff-width 16"
+    )
+    run = tmp_path / "run"
+    arguments = ["baseline", "encoder-decoder", str(pairs), *flags.split(), "--out"]
+    code = main([*arguments, str(run), "--task", "detoxification"])
+    notes = capsys.readouterr().err
+    assert code == 0 and "sources were longer than 24 tokens and were cut" in notes and "pairs left out" in notes
+    settings = json.loads((run / "rival" / "settings.json").read_text())
+    assert (settings["training"]["batch_size"], open_rival(run).sampler.beams) == (32, 4)
+    assert main([*arguments, str(tmp_path / "other")]) == 2
+    assert "give --task NAME or fields of pairs" in capsys.readouterr().err

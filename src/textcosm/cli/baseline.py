@@ -1,74 +1,94 @@
-"""``textcosm baseline``: train a rival on the same texts, to compare with."""
+"""``textcosm baseline``: train a rival on the same texts or pairs, to compare with."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 from tyro.conf import Positional, arg
 
 from textcosm.baselines.settings import Kind, RivalConfig, RivalSampler
-from textcosm.cli.options import Device, TextField, parse_and_run
-from textcosm.cli.train import INTERRUPTED, note
+from textcosm.cli.options import Device, SourceField, TargetField, TaskName, TextField, parse_and_run
+from textcosm.cli.train import INTERRUPTED, note, note_corpus
 from textcosm.tasks.files import DataConfig
 from textcosm.text.backbone import BackboneConfig
 from textcosm.training.fit import FitConfig
-from textcosm.training.rivals import RIVAL_FIT, RivalRecipe, train_rival
-
-_DEFAULT = RivalRecipe()
+from textcosm.training.rivals import RivalRecipe, default_recipe, train_rival
 
 
 def run(arguments: list[str]) -> int:
-    return parse_and_run(baseline, "baseline", arguments)
+    """Two readings: the kind first, then every flag with that kind's values as the defaults (and in --help)."""
+    return parse_and_run(command(default_recipe(chosen_kind(arguments))), "baseline", arguments)
 
 
-def baseline(
-    kind: Annotated[Positional[Kind], arg(help="Which rival.")],
-    data: Annotated[
-        Positional[str],
-        arg(metavar="DATA", help="A .txt, .jsonl, .csv or .parquet file (also .gz, .xz), or hf:NAME of a hub dataset."),
-    ],
-    /,
-    out: Annotated[Path, arg(metavar="DIR", help="The run's folder; the same command goes on where it stopped.")],
-    text_field: TextField = None,
-    valid_fraction: Annotated[float, arg(help="The share of texts kept out of training.")] = DataConfig().valid_fraction,
-    device: Device = None,
-    cache: Annotated[
-        Path | None,
-        arg(
-            metavar="DIR",
-            help="Where tokens are kept; that of textcosm train on the same data will do.",
-            help_behavior_hint="(default: OUT/cache)",
-        ),
-    ] = None,
-    max_seconds: Annotated[
-        float | None,
-        arg(
-            metavar="S",
-            help="Stop after so long; the rival is written as it stands.",
-            help_behavior_hint="(default: never)",
-        ),
-    ] = None,
-    tensorboard: Annotated[bool, arg(help="Write TensorBoard files beside the journal.")] = False,
-    seed: Annotated[int, arg(help="Of weights, order and noise.")] = 0,
-    backbone: BackboneConfig = _DEFAULT.backbone,
-    model: Annotated[RivalConfig, arg(name="")] = _DEFAULT.model,
-    training: Annotated[FitConfig, arg(name="")] = RIVAL_FIT,
-    sampler: RivalSampler = _DEFAULT.sampler,
-) -> int:
-    """Train a rival, autoregressive or masked, on the tokens that our own model has. Resumes with the same command."""
-    from rich.console import Console
+def chosen_kind(arguments: Sequence[str]) -> Kind:
+    """The first kind that is named; the parser says what is wrong where there is none."""
+    kinds: dict[str, Kind] = {kind: kind for kind in get_args(Kind)}
+    return next((kinds[argument] for argument in arguments if argument in kinds), RivalRecipe().kind)
 
-    from textcosm.cli.progress import showing
 
-    recipe = RivalRecipe(kind, backbone, model, DataConfig(text_field, valid_fraction), training, sampler, seed)
-    with showing(Console(stderr=True)) as report:
-        result = train_rival(
-            recipe, data, out, report=report, max_seconds=max_seconds, device=device, cache=cache,
-            tensorboard=tensorboard,
-        )  # fmt: skip
-    note(f"{result.texts} texts; {result.cut} of them were longer than {model.max_length} tokens and were cut")
-    if result.model is not None:
-        note(f"the rival is in {result.model}")
-    if not result.finished:
-        note("stopped before the end, with everything saved; the same command goes on from here")
-        return 0 if max_seconds is not None else INTERRUPTED
-    return 0
+def command(default: RivalRecipe) -> Callable[..., int]:
+    """The command whose flags default to those of ``default``."""
+
+    def baseline(
+        kind: Annotated[Positional[Kind], arg(help="Which rival.")],
+        data: Annotated[
+            Positional[str],
+            arg(
+                metavar="DATA",
+                help="A .txt, .jsonl, .csv or .parquet file (also .gz, .xz), or hf:NAME of a hub dataset.",
+            ),
+        ],
+        /,
+        out: Annotated[Path, arg(metavar="DIR", help="The run's folder; the same command goes on where it stopped.")],
+        task: TaskName = None,
+        text_field: TextField = None,
+        source_field: SourceField = None,
+        target_field: TargetField = None,
+        valid_fraction: Annotated[
+            float, arg(help="The share of texts kept out of training.")
+        ] = DataConfig().valid_fraction,
+        device: Device = None,
+        cache: Annotated[
+            Path | None,
+            arg(
+                metavar="DIR",
+                help="Where tokens are kept; that of textcosm train on the same data will do.",
+                help_behavior_hint="(default: OUT/cache)",
+            ),
+        ] = None,
+        max_seconds: Annotated[
+            float | None,
+            arg(
+                metavar="S",
+                help="Stop after so long; the rival is written as it stands.",
+                help_behavior_hint="(default: never)",
+            ),
+        ] = None,
+        tensorboard: Annotated[bool, arg(help="Write TensorBoard files beside the journal.")] = False,
+        seed: Annotated[int, arg(help="Of weights, order and noise.")] = 0,
+        backbone: BackboneConfig = default.backbone,
+        model: Annotated[RivalConfig, arg(name="")] = default.model,
+        training: Annotated[FitConfig, arg(name="")] = default.training,
+        sampler: RivalSampler = default.sampler,
+    ) -> int:
+        """Train a rival on the tokens that our own model has (or on pairs). Resumes with the same command."""
+        from rich.console import Console
+
+        from textcosm.cli.progress import showing
+
+        data_config = DataConfig(text_field, valid_fraction, task, source_field, target_field)
+        recipe = RivalRecipe(kind, backbone, model, data_config, training, sampler, seed)
+        with showing(Console(stderr=True)) as report:
+            result = train_rival(
+                recipe, data, out, report=report, max_seconds=max_seconds, device=device, cache=cache,
+                tensorboard=tensorboard,
+            )  # fmt: skip
+        note_corpus(result, model.max_length, model.source_length if kind == "encoder-decoder" else None)
+        if result.model is not None:
+            note(f"the rival is in {result.model}")
+        if not result.finished:
+            note("stopped before the end, with everything saved; the same command goes on from here")
+            return 0 if max_seconds is not None else INTERRUPTED
+        return 0
+
+    return baseline

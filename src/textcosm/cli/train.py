@@ -12,6 +12,7 @@ from textcosm.cli.options import Device, SourceField, TargetField, TaskName, Tex
 from textcosm.presets import PRESETS, answering, preset, unconditional
 from textcosm.tasks.named import named_task
 from textcosm.training.recipe import Recipe
+from textcosm.training.run import TrainResult
 
 DEFAULT_PRESET = "stories-16"
 INTERRUPTED = 130
@@ -110,13 +111,8 @@ def command(chosen: str, pairs: bool | None = None) -> Callable[..., int]:
                 recipe, data, out, stage, report=report, max_seconds=max_seconds,
                 device=device, cache=cache, tensorboard=tensorboard,
             )  # fmt: skip
-        length = recipe.model.autoencoder.max_length
-        note(f"{result.texts} texts; {result.cut} of them were longer than {length} tokens and were cut")
-        if recipe.data.is_paired:
-            limit = recipe.model.source.max_length
-            note(f"{result.sources_cut} of {result.texts} sources were longer than {limit} tokens and were cut")
-        if result.left_out:
-            note(f"pairs left out, for an empty source or no answer: {result.left_out}")
+        limit = recipe.model.source.max_length if recipe.data.is_paired else None
+        note_corpus(result, recipe.model.autoencoder.max_length, limit)
         if not result.finished:
             note("stopped before the end, with everything saved; the same command goes on from here")
             return 0 if max_seconds is not None else INTERRUPTED
@@ -125,6 +121,15 @@ def command(chosen: str, pairs: bool | None = None) -> Callable[..., int]:
         return 0
 
     return train
+
+
+def note_corpus(result: TrainResult, length: int, source_length: int | None) -> None:
+    """What was cut or left out; ``source_length`` is None where no sources are read."""
+    note(f"{result.texts} texts; {result.cut} of them were longer than {length} tokens and were cut")
+    if source_length is not None:
+        note(f"{result.sources_cut} of {result.texts} sources were longer than {source_length} tokens and were cut")
+    if result.left_out:
+        note(f"pairs left out, for an empty source or no answer: {result.left_out}")
 
 
 def note(line: str) -> None:

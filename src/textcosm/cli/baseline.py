@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, cast, get_args
 
 from tyro.conf import Positional, arg
 
@@ -22,8 +22,8 @@ def run(arguments: list[str]) -> int:
 
 def chosen_kind(arguments: Sequence[str]) -> Kind:
     """The first kind that is named; the parser says what is wrong where there is none."""
-    kinds: dict[str, Kind] = {kind: kind for kind in get_args(Kind)}
-    return next((kinds[argument] for argument in arguments if argument in kinds), RivalRecipe().kind)
+    named = [argument for argument in arguments if argument in get_args(Kind)]
+    return cast(Kind, named[0]) if named else RivalRecipe().kind
 
 
 def command(default: RivalRecipe) -> Callable[..., int]:

@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,10 @@ from rich.console import Console
 
 from textcosm import cli
 from textcosm.cli import table
+from textcosm.diffusion.denoiser import SourceConfig, new_denoiser
 from textcosm.evaluation.report import read_report
 from textcosm.testing import tiny_model
+from textcosm.text.tiny import TinyBackbone
 
 for package in ("sacrebleu", "jinja2", "matplotlib"):
     pytest.importorskip(package)
@@ -108,6 +111,89 @@ def test_a_file_is_evaluated_into_a_folder_of_its_name(run, here):
 def test_evaluate_refuses(refused, here, subject, options, message):
     assert message in refused("evaluate", subject, "--against", "real.txt", "--judge", "none", "-n", "10", *options)
     assert not (here / "evaluated").exists()
+
+
+# --- what answers sources
+
+PAIRS = [{"toxic": f"Bah , a {colour} {animal} !", "polite": f"That {animal} is {colour}."}
+         for animal in ("dog", "cat", "bird") for colour in ("red", "old", "new")]  # fmt: skip
+FIELDS = ["--source-field", "toxic", "--target-field", "polite"]
+
+
+@pytest.fixture
+def polite(here) -> Path:
+    """A model that reads sources, and pairs in fields of their own names and in those of a task."""
+    plain = tiny_model()
+    config = replace(plain.config, denoiser=replace(plain.config.denoiser, source_depth=1), source=SourceConfig(6))
+    denoiser = new_denoiser(config.denoiser, config.schedule, plain.normaliser.shape, TinyBackbone().width)
+    record = {"recipe": {"data": {"task": "detoxification", "source_field": None, "target_field": None}}}
+    replace(plain, config=config, denoiser=denoiser, record=record, backbone=None).save(here / "polite")
+    (here / "pairs.jsonl").write_text("\n".join(map(json.dumps, PAIRS)))
+    rows = [{"source": row["toxic"], "targets": [row["polite"], "Fine."]} for row in PAIRS]
+    (here / "task.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return here
+
+
+def answered(run, subject: str, against: str, *options: str):
+    metrics = ["--metrics", "bleu", "rouge1"] if "--metrics" not in options else []
+    return run("evaluate", subject, "--against", against, "--judge", "none", "-n", "6", *metrics, *options)
+
+
+def test_a_model_answers_the_sources_of_the_data(run, polite):
+    code, _, err = answered(run, "polite", "pairs.jsonl", *FIELDS, "--steps", "2", "--guidance", "2", "--mbr", "3")
+    assert code == 0, err
+    assert "6 of 6 sources were longer than 6 tokens and were cut." in err
+    report = read_report(polite / "evaluated" / "polite")
+    assert report.manifest["model"]["sampler"]["guidance"] == 2.0 and report.manifest["model"]["mbr"] == 3
+    assert {"bleu", "rouge1"} <= report.metrics.keys()
+    rows = [json.loads(line) for line in (polite / "evaluated" / "polite" / "texts.jsonl").read_text().splitlines()]
+    assert len({row["source"] for row in rows}) == 6
+    assert {row["source"] for row in rows} <= {row["toxic"] for row in PAIRS}
+
+
+def test_the_models_own_task_says_how_data_is_read(run, polite):
+    code, _, err = answered(run, "polite", "task.jsonl", "--steps", "2", "--train", "task.jsonl")
+    assert code == 0, err
+    assert read_report(polite / "evaluated" / "polite").manifest["train"]["texts"] == 18
+    code, _, err = answered(run, "polite", "real.txt", "--steps", "2")
+    assert code == 0 and "polite answers sources and was given none: it wrote freely." in err
+
+
+def test_a_rule_answers_too(run, polite):
+    code, _, err = answered(run, "rule:copy", "pairs.jsonl", *FIELDS, "--name", "copy")
+    assert code == 0, err
+    assert read_report(polite / "evaluated" / "copy").samples[0].startswith("Bah")
+
+
+@pytest.mark.parametrize(
+    ("subject", "against", "options", "message"),
+    [
+        ("MODEL", "task.jsonl", [], "are of different tasks: the references answer sources, and the texts have none"),
+        ("MODEL", "real.txt", ["--guidance", "2"], "guidance = 2 weighs the source, and there is none"),
+        ("polite", "task.jsonl", ["-n", "10"], "task.jsonl holds 9 different sources, fewer than n = 10: lower -n"),
+        ("polite", "task.jsonl", ["--task", "magic"], "there is no task 'magic'; choose one of"),
+        ("polite", "pairs.jsonl", [], "Name the source with --source-field"),
+        ("polite", "pairs.jsonl", ["--source-field", "toxic"], "--source-field is given alone"),
+        ("polite", "task.jsonl", ["--mbr", "0"], "mbr is 0; choose among at least 1"),
+        ("polite", "task.jsonl", ["--metrics", "joint"], "joint needs a judge of fluency"),
+        ("new.jsonl", "real.txt", ["--mbr", "3"], "is a file of texts, made already: leave --mbr out"),
+        ("rule:copy", "task.jsonl", ["--steps", "1"], "is a rule, which samples nothing: leave --steps out"),
+        ("rule:copy", "real.txt", [], "rule:copy answers sources and real.txt holds none: give pairs"),
+        ("rule:mend", "task.jsonl", [], "there is no rule 'rule:mend'"),
+    ],
+)
+def test_answers_that_cannot_be_evaluated(refused, polite, model, subject, against, options, message):
+    given = [model if subject == "MODEL" else subject, "--against", against, "--judge", "none", "-n", "6"]
+    metrics = ["--metrics", "bleu"] if "--metrics" not in options else []
+    assert message in refused("evaluate", *given, *metrics, *options)
+    assert not (polite / "evaluated").exists()
+
+
+def test_a_task_has_metrics_of_its_own():
+    from textcosm.cli.evaluate import PAIRED, metrics_of
+
+    assert "joint" in metrics_of("detoxification")
+    assert metrics_of(None) == metrics_of("stories") == PAIRED
 
 
 def test_compare_writes_markdown_and_a_page(run, here):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 
 from textcosm.cli.options import Candidates, Device, Guidance, Solver, SourceField, Steps, pairs_of_model, parse_and_run
-from textcosm.errors import ConfigError
+from textcosm.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from textcosm.evaluation.rows import Rows
@@ -211,6 +211,8 @@ def open_subject(
     path, steps, batch_size = Path(given).expanduser(), how["steps"], how["batch_size"]
     if is_rule(given):
         _refuse(how, ("steps", "solver", "guidance", "mbr"), f"{given} is a rule, which samples nothing")
+        if not references.has_targets:
+            raise DataError(f"{given} answers sources and {references.name} holds none: give pairs, such as by --task NAME")
         return open_rule(given, references.draw_sources, name)
     if _is_file(given):
         _refuse(how, ("steps", "solver", "guidance", "mbr"), f"{given} is a file of texts, made already")

@@ -13,7 +13,7 @@ from torch import Tensor
 from textcosm.checkpoint import Checkpoint, WithoutInitialisation, load_into, load_states, save_states
 from textcosm.config import Config
 from textcosm.control.decoder import Decoder, Ruling
-from textcosm.control.infill import Filled, Known, Template, filled, lay_out
+from textcosm.control.infill import Filled, Known, Template, blank_lengths, filled, lay_out
 from textcosm.control.length import Ending, Length, lengths_of
 from textcosm.control.mbr import chooser
 from textcosm.control.rewrite import EARLIEST, time_of
@@ -319,7 +319,7 @@ class TextDiffusion:
     def infill(self, texts: str | Sequence[str], n: int = 1, **options: Unpack[Sampling]) -> list[Filled]:
         """``n`` times each text with its blanks (``___``, three underscores or more) filled.
 
-        ``length`` counts the tokens of every blank here; without it the text as a whole gets the length of a text that the
+        ``length`` counts the tokens of every blank here, or of those of each text; without it the text as a whole gets the length of a text that the
         model learned from. Raises DataError for no blank, or blanks alone; ConfigError for a text that is too long.
         """
         given = [texts] if isinstance(texts, str) else _checked_texts(texts)
@@ -337,8 +337,8 @@ class TextDiffusion:
             raise ConfigError("mbr chooses among whole texts: leave it out where parts are given")
         seeds, longest = self._seeds(len(templates), options), self.config.autoencoder.max_length
         layouts = [
-            lay_out(template, self.tokenizer, longest, seed, self.record, blank)
-            for template, seed in zip(templates, seeds, strict=True)
+            lay_out(template, self.tokenizer, longest, seed, self.record, length)
+            for template, seed, length in zip(templates, seeds, blank_lengths(blank, len(templates)), strict=True)
         ]
         known = Known.of(layouts, self._decoder)
         options = self._with_length({**options, "guides": [*options.get("guides", ()), known]}, seeds, known.count)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from textcosm.control.decoder import Decoder
-from textcosm.control.infill import USUAL, Known, Template, filled, lay_out
+from textcosm.control.infill import USUAL, Known, Template, blank_lengths, filled, lay_out
 from textcosm.errors import ConfigError, DataError
 from textcosm.testing import tiny_model
 
@@ -101,3 +101,11 @@ def test_the_guide_makes_known_tokens_likelier_and_sees_each_text_alone():
     moved = known(latents, 0.2)
     assert (known.log_probability(moved) > known.log_probability(latents)).all()
     torch.testing.assert_close(known.select(slice(1, 2))(latents[1:], 0.2), moved[1:])
+
+
+def test_lengths_of_blanks_are_one_for_all_or_one_for_each_text():
+    assert (blank_lengths(None, 2), blank_lengths(3, 2), blank_lengths([1, 2], 2)) == ([None] * 2, [3, 3], [1, 2])
+    with pytest.raises(ConfigError, match="1 lengths for the blanks of 2 texts"):
+        blank_lengths([1], 2)
+    with pytest.raises(ConfigError, match="length is 'natural'; a blank takes a number of tokens, or none"):
+        blank_lengths("natural", 2)

@@ -69,15 +69,25 @@ class Layout:
     blanks: tuple[range, ...]
 
 
+def blank_lengths(length: Length | None, texts: int) -> list[int | None]:
+    """Of the blanks of each text: one number for all texts, or one for each; None is to be drawn. Raises ConfigError."""
+    if isinstance(length, str):
+        raise ConfigError(f"length is {length!r}; a blank takes a number of tokens, or none to have it drawn")
+    found: list[int | None] = [length] * texts if length is None or isinstance(length, int) else [*length]
+    if len(found) != texts:
+        raise ConfigError(f"{len(found)} lengths for the blanks of {texts} texts: give one for each, or one for all")
+    return found
+
+
 def lay_out(
-    template: Template, tokenizer: Tokenizer, max_length: int, seed: int, record: Mapping[str, Any], length: Length | None
+    template: Template, tokenizer: Tokenizer, max_length: int, seed: int, record: Mapping[str, Any], length: int | None
 ) -> Layout:
     """Every blank ``length`` tokens long; or, by ``seed``, as long as it takes for a text of a recorded length.
 
     Raises ConfigError where the text is longer than ``max_length``, its start and end among it, or no length of a blank.
     """
-    if length is not None and not (isinstance(length, int) and length > 0):
-        raise ConfigError(f"length is {length!r}; a blank takes a number of tokens, 1 or more")
+    if length is not None and length < 1:
+        raise ConfigError(f"length is {length}; a blank takes a number of tokens, 1 or more")
     given = [_ids(part, tokenizer) for part in template.parts]
     known, blanks = sum(map(len, given)), len(given) - 1
     room = max_length - 2 - known

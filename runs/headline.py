@@ -105,7 +105,7 @@ class Zoo:
         if path not in self.models:
             self.models[path] = open_model(path, self.plan)[0]
         model = self.models[path]
-        name = f"{_plain(path)}-{steps}"
+        name = f"{plain(path)}-{steps}"
         sizes = sizes_of(model)
         passes = 2 * steps - 1 if model.config.sampler.solver == "heun" else steps
         slots, positions = model.config.autoencoder.num_latents, model.config.autoencoder.max_length
@@ -122,7 +122,7 @@ class Zoo:
             passes, positions = float(steps or rival.sampler.steps), length
         else:
             passes, positions = _tokens(rival, rival.sample(64, seed=self.plan.seed)), 1
-        name = _plain(path) if steps is None else f"{_plain(path)}-{steps}"
+        name = plain(path) if steps is None else f"{plain(path)}-{steps}"
         work = passes * positions * (embedding + other)
         return System(name, path, steps, subject, embedding, other, passes, positions, 2e-9 * work)
 
@@ -144,7 +144,7 @@ def _tokens(rival: Any, texts: Sequence[str]) -> float:
     return float(mask.sum(1).float().mean())
 
 
-def _plain(path: str) -> str:
+def plain(path: str) -> str:
     """What to call a model: its folder, or the run that its folder ``model`` is in."""
     folder = Path(path).expanduser()
     return folder.resolve().parent.name if folder.name == "model" else folder.name
@@ -279,7 +279,7 @@ def study(plan: HeadlinePlan, say=tell) -> Path:
     tables.append(table(("system", "parameters: embedding", "other", "passes", "vectors a pass", "GFLOP / text"),
                         [_arithmetic(system) for system in headline.systems]))  # fmt: skip
     said = [*headline.study.said(), _machine(plan), _explained(plan)]
-    names = ["@".join([_plain(path), *steps]) for path, *steps in (given.split("@") for given in plan.systems)]
+    names = ["@".join([plain(path), *steps]) for path, *steps in (given.split("@") for given in plan.systems)]
     options = [*names, "--train", plan.train.name, "--steps", *map(str, plan.steps), "--rounds", str(plan.rounds)]
     panels = _panels(headline.systems, known, timings)
     return write_page(
@@ -329,7 +329,7 @@ def _panels(
             for path in paths:
                 mine = [s for s in systems if s.path == path and s.name in timings and known[s.name]]
                 points = [(timings[s.name][str(size)], (known[s.name] or {})[measure]) for s in mine]
-                lines.append(curve(_plain(path), sorted(points, key=lambda point: point[0])))
+                lines.append(curve(plain(path), sorted(points, key=lambda point: point[0])))
             yield Panel(f"{title} and speed, batch {size}", "seconds a text", title, lines, log_x=True, log_y=log)
 
 

@@ -261,3 +261,14 @@ def test_a_package_that_is_missing_is_named_with_its_remedy(monkeypatch, package
     scorers = Scorers(encoder="tiny", fluency="cola")
     with pytest.raises(ConfigError, match=r"not installed: pip install 'textcosm\[eval\]'"):
         paired_metrics(["a"], ["a"], ["a"], (metric,), scorers)
+
+
+def test_a_metric_of_each_text_has_the_metrics_mean():
+    texts, references = ["the cat sat", "a dog"], [["the cat sat", "no"], ["the red dog ran"]]
+    each = paired.metric_of_each(texts, references, None, "rougeL")
+    assert each.tolist() == pytest.approx([1.0, 2 * (1 / 2) * (1 / 4) / (1 / 2 + 1 / 4)])
+    assert paired.paired_metrics(texts, references, None, ("rougeL",))["rougeL"].value == pytest.approx(each.mean())
+    with pytest.raises(ConfigError, match="a text by itself has no 'bleu': choose from rougeL"):
+        paired.metric_of_each(texts, references, None, "bleu")
+    with pytest.raises(DataError, match="compares texts with sources and there are none"):
+        paired.metric_of_each(texts, references, None, "similarity")

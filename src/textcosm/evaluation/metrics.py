@@ -226,6 +226,11 @@ def rouge(texts: Sequence[str], references: References) -> Rouge:
 
     Raises DataError for a text without a reference, ConfigError without rouge-score.
     """
+    return Rouge(*map(bootstrap_mean, rouge_of_each(texts, references)))
+
+
+def rouge_of_each(texts: Sequence[str], references: References) -> list[list[float]]:
+    """What :func:`rouge` takes the means of: a value a text of ROUGE-1, of ROUGE-2 and of ROUGE-L."""
     several = reference_lists(texts, references)
     try:
         from rouge_score.rouge_scorer import RougeScorer
@@ -234,7 +239,7 @@ def rouge(texts: Sequence[str], references: References) -> Rouge:
     names = ["rouge1", "rouge2", "rougeL"]
     scorer = RougeScorer(names, use_stemmer=True)
     found = [scorer.score_multi(mine, text) for text, mine in zip(texts, several, strict=True)]
-    return Rouge(*(bootstrap_mean([float(scores[name].fmeasure) for scores in found]) for name in names))
+    return [[float(scores[name].fmeasure) for scores in found] for name in names]
 
 
 def reference_lists(texts: Sequence[str], references: References) -> list[list[str]]:

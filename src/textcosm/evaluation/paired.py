@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from textcosm.errors import ConfigError, DataError
 from textcosm.evaluation.classifiers import open_classifier
 from textcosm.evaluation.judges import Judge, Surprise
-from textcosm.evaluation.metrics import References, Rouge, bleu, reference_lists, rouge
+from textcosm.evaluation.metrics import References, Rouge, bleu, reference_lists, rouge, rouge_of_each
 from textcosm.evaluation.results import Interval, Result, bootstrap_mean
 from textcosm.text.backbone import DEFAULT, Backbone, BackboneConfig, open_backbone
 
@@ -246,6 +246,23 @@ def paired_metrics(
     return {name: METRICS[name](scores) for name in wanted}
 
 
+def metric_of_each(
+    texts: Sequence[str],
+    references: References | None,
+    sources: Sequence[str] | None,
+    metric: str,
+    scorers: Scorers | None = None,
+) -> np.ndarray:
+    """(texts,) values of one metric that each text has by itself: one of :data:`OF_EACH`. Raises as paired_metrics."""
+    scorers = scorers or Scorers()
+    if metric not in OF_EACH:
+        raise ConfigError(f"a text by itself has no {metric!r}: choose from {', '.join(OF_EACH)}")
+    check_metrics([metric], references is not None, sources is not None, scorers)
+    if metric == "rougeL":
+        return np.array(rouge_of_each(texts, references or [])[2])
+    return np.asarray(getattr(_Scores(texts, references, sources, scorers), metric))
+
+
 def check_metrics(wanted: Sequence[str], references: bool, sources: bool, scorers: Scorers | None = None) -> None:
     """Whether there is what the metrics ``wanted`` need, before any work.
 
@@ -317,6 +334,7 @@ METRICS: dict[str, Callable[[_Scores], Interval]] = {
     "joint": lambda scores: bootstrap_mean(scores.joint),
 }
 """Every metric of :func:`paired_metrics`; ``toxicity`` alone is better when it is lower."""
+OF_EACH = ("rougeL", "toxicity", "style_accuracy", "similarity", "fluency", "joint")
 OF_REFERENCES = ("rouge1", "rouge2", "rougeL", "bleu", "bertscore")
 
 

@@ -116,7 +116,7 @@ def test_a_decoder_that_agrees_keeps_all(model, monkeypatch):
     tokens = torch.nn.functional.pad(batch.tokens, (0, 24 - batch.tokens.shape[1]))
     logits = torch.nn.functional.one_hot(tokens, model.tokenizer.vocab_size).float()
     monkeypatch.setattr(type(model.autoencoder), "token_logits", lambda self, hidden: logits)
-    monkeypatch.setattr("textcosm.control.infill.Known.__call__", lambda self, clean, time: clean)
+    monkeypatch.setattr("textcosm.control.infill.persuade", lambda score, latents, length, steps: latents)
     (found,) = model.infill("the ___ home", length=2)
     assert found.kept == 1 and found.text.lower() == "the dog ran home"
 

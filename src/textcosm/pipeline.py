@@ -102,7 +102,7 @@ class TextDiffusion:
     record: dict[str, Any] = field(default_factory=dict)
     """How it was trained and what was measured: free JSON, kept in the checkpoint."""
     backbone: Backbone | None = None
-    """The frozen encoder, opened at the first ``encode``; sampling never needs it."""
+    """The frozen encoder, opened at the first ``encode``; sampling needs it only to read sources."""
 
     def __post_init__(self) -> None:
         for module in (self.autoencoder, self.normaliser, self.denoiser):
@@ -331,6 +331,7 @@ class TextDiffusion:
         given = [texts] if isinstance(texts, str) else _checked_texts(texts)
         return self._fill([Template.beginning(text) for text in given for _ in range(n)], None, options)
 
+    @torch.no_grad()
     def _fill(self, templates: list[Template], blank: Length | None, options: Sampling) -> list[Filled]:
         """Each template, its blanks written by the model and its given parts verbatim."""
         if options.get("mbr", 1) != 1:
@@ -344,8 +345,8 @@ class TextDiffusion:
         options = self._with_length({**options, "guides": [*options.get("guides", ()), known]}, seeds, known.count)
         texts: list[Filled] = []
         for rows, latents in self._ends(seeds, options):
-            own, _ = self._decode(latents)
-            kept = known.select(rows).kept(own)
+            latents = known.select(rows).settle(latents)
+            kept = known.select(rows).kept(self._decode(latents)[0])
             written = self._decode(latents, self._rulings(rows, options))
             texts += filled(templates[rows], layouts[rows], *written, kept, self.tokenizer)
         return texts

@@ -100,6 +100,7 @@ def test_the_guide_makes_known_tokens_likelier_and_sees_each_text_alone():
     latents = torch.randn(2, *MODEL.normaliser.shape, generator=torch.Generator().manual_seed(0))
     moved = known(latents, 0.2)
     assert (known.log_probability(moved) > known.log_probability(latents)).all()
+    assert (known.log_probability(known.settle(moved)) > known.log_probability(moved)).all()
     torch.testing.assert_close(known.select(slice(1, 2))(latents[1:], 0.2), moved[1:])
 
 

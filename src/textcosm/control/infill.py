@@ -20,8 +20,11 @@ BLANK = re.compile("_{3,}")
 """What a reader is to fill: three underscores or more."""
 USUAL = range(5, 16)
 """Tokens of a blank, drawn where nothing is known of how long a text should be."""
-SCALE, STEPS = 2.0, 2
-"""Of the guide."""
+SCALE, STEPS = 4.0, 2
+"""Of the guide: on stories, 25 steps, the decoder keeps .49 of the known tokens at 2 (1 step), .93 at 4, .94 at 8."""
+
+SETTLE_SCALE, SETTLE_STEPS = 1.0, 6
+"""Of the small steps after the walk, where no network comes in between: five stories went from .92 of their tokens to all."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +158,10 @@ class Known:
 
     def __call__(self, clean: Latents, time: float) -> Latents:
         return persuade(self.log_probability, clean, SCALE * (1 - time), STEPS)
+
+    def settle(self, latents: Latents) -> Latents:
+        """The end of a walk, brought nearer to the known tokens in small steps."""
+        return persuade(self.log_probability, latents, SETTLE_SCALE, SETTLE_STEPS)
 
     def log_probability(self, latents: Latents) -> Float[Tensor, " batch"]:
         """The mean over a text's known places."""

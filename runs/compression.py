@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import tyro
-from page import Panel, curve, shown, table, write_page
+from page import Panel, curve, shown, write_page
 from study import Study, command, run, tell
 from variants import TrainingPlan, Variant, Workshop, budget, described, measure
 
 from textcosm.diffusion.schedule import TanSchedule
+from textcosm.evaluation.markdown import markdown_table
 from textcosm.training.recipe import Recipe
 
 LATENTS = (16, 4, 64, 8, 32)
@@ -72,7 +73,7 @@ def _page(plan: CompressionPlan, work: Study, rows: Sequence[Row]) -> Path:
     ]
     options = [plan.data.name, "--latents", *map(str, plan.latents)]
     line = command("compression", plan, *options)
-    return write_page(plan.docs, "compression", "What compression costs", said, [table(head, cells)], panels, line)
+    return write_page(plan.docs, "compression", "What compression costs", said, [markdown_table(head, cells)], panels, line)
 
 
 def _measures(found: dict[str, Any]) -> tuple[str, ...]:

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from page import shown, table
+from page import shown
 from study import Plan, Study, command, open_model, run, tell
 
 from textcosm.checkpoint import whole_file
 from textcosm.control.infill import Filled
+from textcosm.evaluation.markdown import markdown_table
 from textcosm.pipeline import TextDiffusion
 
 SHOWN = 20
@@ -116,7 +117,7 @@ def _rewriting(found: dict[float, dict[str, Any] | None], texts: list[str]) -> l
     last = next((one["texts"] for strength, one in found.items() if one and strength >= 0.3), [])
     pairs = [(source, text) for source, text in zip(texts, last, strict=False)]
     said = "Tokens kept: the share of the source's tokens that are in the rewritten text, in any order."
-    return ["## Rewriting", said, table(head, rows), "### Unpicked", table(("source", "rewritten"), clean(pairs))]
+    return ["## Rewriting", said, markdown_table(head, rows), "### Unpicked", markdown_table(("source", "rewritten"), clean(pairs))]
 
 
 def _lengths(found: dict[int, dict[str, Any] | None]) -> list[str]:
@@ -127,7 +128,7 @@ def _lengths(found: dict[int, dict[str, Any] | None]) -> list[str]:
     head = ("tokens wanted", "mean absolute error", "texts that end with a sentence", "perplexity [95 %]")
     each = max(1, SHOWN // max(1, len(there)))
     pairs = [(str(length), text) for length, one in there for text in one["texts"][:each]]
-    return ["## Length", table(head, rows), "### Unpicked lengths", table(("tokens wanted", "text"), clean(pairs))]
+    return ["## Length", markdown_table(head, rows), "### Unpicked lengths", markdown_table(("tokens wanted", "text"), clean(pairs))]
 
 
 def _filling(title: str, found: dict[str, Any] | None, given: list[str]) -> list[str]:
@@ -138,7 +139,7 @@ def _filling(title: str, found: dict[str, Any] | None, given: list[str]) -> list
         f"perplexity of the whole texts {shown(found['perplexity'], 1)}."
     )
     pairs = clean(list(zip(given, found["texts"], strict=False)))
-    return [f"## {title}", said, table(("given", "text"), pairs)]
+    return [f"## {title}", said, markdown_table(("given", "text"), pairs)]
 
 
 def clean(rows: list[tuple[str, str]]) -> list[tuple[str, ...]]:

@@ -22,11 +22,12 @@ from typing import Annotated, Any
 
 import torch
 import tyro
-from page import Panel, curve, shown, table, write_page
+from page import Panel, curve, shown, write_page
 from study import Plan, Study, command, open_model, run, tell
 
 from textcosm.baselines import open_rival, open_subject
 from textcosm.errors import ConfigError
+from textcosm.evaluation.markdown import markdown_table
 from textcosm.evaluation.metrics import memorisation
 from textcosm.evaluation.report import JSON_FILE, Report, read_report
 from textcosm.evaluation.subject import Subject, of_model
@@ -275,8 +276,8 @@ def study(plan: HeadlinePlan, say=tell) -> Path:
     real = headline.study.real()
     if real:
         rows.append(_row(None, real, None, None))
-    tables = [table(("system", "MAUVE", "PPL", "Div", "Mem", "s / text, batch 1", "batch 64", "peak MB"), rows)]
-    tables.append(table(("system", "parameters: embedding", "other", "passes", "vectors a pass", "GFLOP / text"),
+    tables = [markdown_table(("system", "MAUVE", "PPL", "Div", "Mem", "s / text, batch 1", "batch 64", "peak MB"), rows)]
+    tables.append(markdown_table(("system", "parameters: embedding", "other", "passes", "vectors a pass", "GFLOP / text"),
                         [_arithmetic(system) for system in headline.systems]))  # fmt: skip
     said = [*headline.study.said(), _machine(plan), _explained(plan)]
     names = ["@".join([plain(path), *steps]) for path, *steps in (given.split("@") for given in plan.systems)]

@@ -54,14 +54,6 @@ def write_page(
     return folder / f"{name}.md"
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, or nothing where there are no rows."""
-    if not rows:
-        return ""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-
-
 def shown(found: Mapping[str, float] | None, digits: int = 3) -> str:
     """An interval's dictionary as ``value [low, high]``; a dash where nothing could be measured."""
     if found is None:

@@ -14,13 +14,14 @@ from typing import Any
 
 import torch
 import tyro
-from page import Panel, curve, shown, table, write_page
+from page import Panel, curve, shown, write_page
 from study import Study, command, open_model, run, tell
 from variants import TrainingPlan, Variant, Workshop, budget, described
 
 from textcosm.diffusion.process import Point, ReverseProcess
 from textcosm.diffusion.solvers import Solver, open_solver
 from textcosm.errors import ConfigError
+from textcosm.evaluation.markdown import markdown_table
 from textcosm.evaluation.measure import measure_under_noise
 from textcosm.evaluation.metrics import words
 from textcosm.evaluation.results import bootstrap
@@ -167,24 +168,24 @@ def _page(plan: SmoothnessPlan, work: Study, rows: Sequence[Row]) -> Path:
 
 def _rungs(rows: Sequence[Row]) -> str:
     cells = [(r, LADDER[r].sentence, t.said(), f"{t.accuracy:.3f}" if t.accuracy else "-") for r, t, _ in rows]
-    return table(("rung", "what it is", "steps", "token accuracy"), cells)
+    return markdown_table(("rung", "what it is", "steps", "token accuracy"), cells)
 
 
 def _tables(rows: Sequence[Row], real: dict[str, Any] | None) -> Iterator[str]:
     noisy = [(rung, found["noise"]["bleu"]) for rung, _, found in rows if found["noise"]]
     if noisy:
         head = ("BLEU under noise", *(f"{sigma:g}" for sigma, _ in noisy[0][1]))
-        yield table(head, [(rung, *(shown(level) for _, level in levels)) for rung, levels in noisy])
+        yield markdown_table(head, [(rung, *(shown(level) for _, level in levels)) for rung, levels in noisy])
     between = [(rung, found["interpolation"]["perplexity"]) for rung, _, found in rows if found["interpolation"]]
     if between:
         head = ("perplexity on the way", *(f"{share:g}" for share, _ in between[0][1]))
-        yield table(head, [(rung, *(shown(level, 0) for _, level in levels)) for rung, levels in between])
+        yield markdown_table(head, [(rung, *(shown(level, 0) for _, level in levels)) for rung, levels in between])
     spiked = [(rung, found["spike"]) for rung, _, found in rows if found["spike"]]
     cells = [(rung, *_spike(row, found)) for rung, found in spiked for row in found["spikes"]]
-    yield table(("rung", "spike", "PPL without", "PPL with", "overlap", "chance"), cells)
+    yield markdown_table(("rung", "spike", "PPL without", "PPL with", "overlap", "chance"), cells)
     middles = [(rung, found["midpoints"]) for rung, _, found in rows if found["midpoints"]]
     middles += [("real texts", real)] if real and middles else []
-    yield table(("midpoints", "MAUVE", "PPL"), [(r, shown(f["mauve"]), shown(f["perplexity"], 0)) for r, f in middles])
+    yield markdown_table(("midpoints", "MAUVE", "PPL"), [(r, shown(f["mauve"]), shown(f["perplexity"], 0)) for r, f in middles])
 
 
 def _spike(row: dict[str, Any], found: dict[str, Any]) -> tuple[str, ...]:

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from page import Panel, curve, shown, table, write_page
+from page import Panel, curve, shown, write_page
 from study import Plan, Study, command, open_model, run, seconds, tell
 
 from textcosm.diffusion.sampling import SamplerConfig
 from textcosm.diffusion.solvers import SOLVERS
+from textcosm.evaluation.markdown import markdown_table
 
 STEPS = (1, 2, 5, 10, 20, 50, 100, 200)
 END_TIMES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
@@ -97,7 +98,7 @@ def _page(plan: SolversPlan, work: Study, own: SamplerConfig, rows: Sequence[Row
         cells.append(("real texts", "", "", "", "", *_measures(real), f"{real['words']:.0f}", ""))
     panels = [*_by_steps(own, rows), *_by_end(own, rows)]
     line = command("solvers", plan, name)
-    return write_page(plan.docs, "solvers", "Solvers and steps", said, [table(head, cells)], panels, line)
+    return write_page(plan.docs, "solvers", "Solvers and steps", said, [markdown_table(head, cells)], panels, line)
 
 
 def _cells(sampler: SamplerConfig, found: dict[str, Any]) -> tuple[str, ...]:

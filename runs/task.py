@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 from headline import BATCHES, plain, sizes_of
-from page import Panel, curve, shown, table, write_page
+from page import Panel, curve, shown, write_page
 from study import SIZES_SAID, Plan, Study, command, open_model, run, tell
 
 from textcosm.baselines import is_rival, open_rival
@@ -27,6 +27,7 @@ from textcosm.baselines.rules import PREFIX, RULES, is_rule, open_rule
 from textcosm.checkpoint import read_index
 from textcosm.errors import ConfigError
 from textcosm.evaluation.judges import default_cache
+from textcosm.evaluation.markdown import markdown_table
 from textcosm.evaluation.paired import METRICS, Scorers, metric_of_each, paired_metrics
 from textcosm.evaluation.report import label
 from textcosm.evaluation.rows import Row, Rows, answered_by, read_rows
@@ -277,7 +278,7 @@ def study(plan: TaskPlan, say: Callable[[str], None] = tell) -> Path:
     if human := work.human():
         rows.append(_row(work, "first reference", human, None))
     head = ("system", *(label(name).title for name in work.metrics), "s / text, batch 1", "batch 64")
-    tables = [table(head, rows), table(("system", "parameters: token embeddings and heads", "other"), work.sizes)]
+    tables = [markdown_table(head, rows), markdown_table(("system", "parameters: token embeddings and heads", "other"), work.sizes)]
     if plan.show != "none":
         tables += [_samples(work, texts), _failures(work, texts)]
     names = [given if is_rule(given) else plain(given) for given in plan.systems]

@@ -14,12 +14,13 @@ from typing import Any
 
 import torch
 import tyro
-from page import Panel, curve, shown, table, write_page
+from page import Panel, curve, shown, write_page
 from study import Study, command, run, tell
 from torch import Tensor
 from variants import TrainingPlan, Variant, Workshop, budget, described, measure
 
 from textcosm.errors import ConfigError
+from textcosm.evaluation.markdown import markdown_table
 from textcosm.latent.autoencoder import Autoencoder
 from textcosm.text.backbone import open_backbone
 from textcosm.training.cache import TextStore
@@ -166,7 +167,7 @@ def _page(plan: WidthPlan, work: Study, rows: Sequence[Row]) -> Path:
     ]
     options = [plan.data.name, "--widths", *map(str, plan.widths)]
     return write_page(
-        plan.docs, "width", "How wide a latent should be", said, [table(head, cells)], panels, command("width", plan, *options)
+        plan.docs, "width", "How wide a latent should be", said, [markdown_table(head, cells)], panels, command("width", plan, *options)
     )
 
 

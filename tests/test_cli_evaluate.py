@@ -217,9 +217,10 @@ def test_compare_refuses_what_differs_unless_told(run, refused, here):
     assert "does not exist" in refused("compare", "10", "none")
 
 
-def test_tables_are_drawn_on_a_terminal_and_escaped_in_markdown(monkeypatch):
+def test_tables_are_drawn_on_a_terminal_and_escaped_in_markdown(monkeypatch, capsys):
     rows = [("metric", "a|b"), ("Div", "0.5 [0.4, 0.6]\n+0.1 *")]
-    assert table.as_markdown(rows).splitlines()[::2] == ["| metric | a\\|b |", "| Div | 0.5 [0.4, 0.6]<br>+0.1 \\* |"]
+    table.print_table(rows, markdown=True)
+    assert capsys.readouterr().out.splitlines()[::2] == ["| metric | a\\|b |", "| Div | 0.5 [0.4, 0.6]<br>+0.1 \\* |"]
     stream = io.StringIO()
     monkeypatch.setattr(table, "Console", lambda: Console(file=stream, width=60))
     monkeypatch.setattr(table.sys.stdout, "isatty", lambda: True, raising=False)

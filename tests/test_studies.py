@@ -281,10 +281,8 @@ def test_a_spike_comes_once(tiny_model):
 # --- pages
 
 
-def test_pages_hold_tables_and_intervals():
+def test_pages_hold_intervals_and_curves():
     page = importlib.import_module("page")
-    assert page.table(("a", "b"), [("1", "x|y")]) == "| a | b |\n| --- | --- |\n| 1 | x\\|y |"
-    assert page.table(("a",), []) == ""
     assert page.shown({"value": 0.5, "low": 0.25, "high": 0.75}, 2) == "0.50 [0.25, 0.75]"
     assert page.shown(None) == "-"
     line = page.curve("x", [(1, None), (2, {"value": 1.0, "low": 0.0, "high": 2.0})])

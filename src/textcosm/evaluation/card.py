@@ -1,10 +1,11 @@
 """The model card: a checkpoint's README.md, written from its settings and its record and from nothing else."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from textcosm.checkpoint import read_index, whole_file
+from textcosm.evaluation.markdown import markdown_table
 from textcosm.evaluation.results import flat
 
 CARD = "README.md"
@@ -37,11 +38,11 @@ def model_card(name: str, index: Mapping[str, Any], megabytes: float | None = No
         f"# {name}",
         INTRODUCTION,
         _code("python", "from textcosm import TextDiffusion", f'TextDiffusion.load("{name}").sample({_what(metadata)}, seed=0)'),
-        _section("Sizes", _table(("what", "value"), list(_sizes(index, megabytes)))),
-        _section("Training", _table(("what", "value"), list(_flat(record))), _code("bash", command) if command else ""),
+        _section("Sizes", markdown_table(("what", "value"), list(_sizes(index, megabytes)))),
+        _section("Training", markdown_table(("what", "value"), list(_flat(record))), _code("bash", command) if command else ""),
         _section("Measured", metrics_table(metrics), _measured_by(metrics)),
         _section("Notes", "\n".join(f"- {note}" for note in notes)),
-        _section("Settings", _table(("setting", "value"), list(_flat(metadata["config"])))),
+        _section("Settings", markdown_table(("setting", "value"), list(_flat(metadata["config"])))),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -62,7 +63,7 @@ def metrics_table(metrics: Mapping[str, Any]) -> str:
         rows.append(("stories of five whole sentences, read by eye", str(metrics["whole_stories"]), "shown"))
     if "start_seconds" in metrics:
         rows.append(("cold start to the first text, two CPU cores", f"{metrics['start_seconds']:.1f} s", "<= 8 s"))
-    return _table(("measure", "value [95 % interval]", "aim"), rows)
+    return markdown_table(("measure", "value [95 % interval]", "aim"), rows)
 
 
 def _autoencoder_rows(found: Mapping[str, Any] | None) -> Iterator[Row]:
@@ -146,13 +147,6 @@ def _both(new: Mapping[str, Any], real: Mapping[str, Any], name: str, digits: in
 
 def _section(title: str, *parts: str) -> str:
     return "\n\n".join([f"## {title}", *filter(None, parts)]) if any(parts) else ""
-
-
-def _table(head: Row, rows: Sequence[Row]) -> str:
-    if not rows:
-        return ""
-    lines = [head, ("---",) * len(head), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 def _code(language: str, *lines: str) -> str:

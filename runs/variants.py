@@ -75,7 +75,8 @@ def smaller(recipe: Recipe) -> Recipe:
     model = replace(
         model,
         autoencoder=replace(model.autoencoder, compressor_depth=1, decompressor_depth=2),
-        denoiser=DenoiserConfig(width=256, depth=6, heads=4, ff_width=704, projections=True),
+        # The linear guess is worth hundreds of first steps (docs/log.md): more than there is time for.
+        denoiser=DenoiserConfig(width=256, depth=6, heads=4, ff_width=704, projections=True, linear_rank=512),
         diffusion_objective=DiffusionObjectiveConfig(),
         sampler=replace(model.sampler, steps=20),
     )
@@ -330,6 +331,7 @@ def described(recipe: Recipe) -> str:
     auto, denoiser = recipe.model.autoencoder, recipe.model.denoiser
     return (
         f"Encoder {recipe.model.backbone.name}, {auto.max_length} positions; a compressor of {auto.compressor_depth} and a "
-        f"decompressor of {auto.decompressor_depth} layers, a denoiser of {denoiser.depth} layers of {denoiser.width}; "
+        f"decompressor of {auto.decompressor_depth} layers, a denoiser of {denoiser.depth} layers of {denoiser.width}"
+        f"{' that starts from the linear guess' if denoiser.linear_rank else ''}; "
         f"{recipe.model.sampler.steps} steps of {recipe.model.sampler.solver}."
     )

@@ -1,17 +1,15 @@
 """``textcosm generate``: new texts from noise."""
 
-import json
 import secrets
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import arg
 
-from textcosm.checkpoint import whole_file
 from textcosm.cli.options import (
     Candidates,
     Device,
@@ -25,6 +23,7 @@ from textcosm.cli.options import (
     pairs_of_model,
     parse_and_run,
 )
+from textcosm.cli.written import Form, Out, write
 from textcosm.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -80,13 +79,8 @@ def generate(
             help_behavior_hint="(default: a new one, which is shown)",
         ),
     ] = None,
-    form: Annotated[
-        Literal["text", "jsonl"], arg(name="format", help="A text a line, or a JSON object a line.")
-    ] = "text",
-    out: Annotated[
-        Path | None,
-        arg(metavar="FILE", help="Write here, whole or not at all.", help_behavior_hint="(default: stdout)"),
-    ] = None,
+    form: Form = "text",
+    out: Out = None,
     watch: Annotated[bool, arg(help="Show the texts as they emerge from noise (on stderr).")] = False,
     batch_size: Annotated[
         int, arg(metavar="B", help="Texts made at a time; changes the speed and not the texts.")
@@ -113,8 +107,7 @@ def generate(
         "batch_size": batch_size,
     }
     texts, notes = _texts(model, count, options, watch, device, _guide(probe, label, guide_scale))
-    spaced = form == "text" and out is None and sys.stdout.isatty()
-    _write(_as_json(texts, seed, sources) if form == "jsonl" else _as_lines(texts, spaced), out)
+    write(_rows(texts, seed, sources), form, out, spaced=out is None and sys.stdout.isatty())  # for the reader's eye
     for note in notes:  # now, not before: what cannot be done is told in one line
         print(note, file=sys.stderr)
     taken = time.perf_counter() - start
@@ -216,22 +209,7 @@ def _notes(diffusion: "TextDiffusion", model: str, sources: Sequence[str] | None
     return [f"{cut} of {len(sources)} sources were longer than {limit} tokens and were cut"] if cut else []
 
 
-def _as_json(texts: Iterable[str], seed: int, sources: Sequence[str] | None) -> Iterator[str]:
+def _rows(texts: Iterable[str], seed: int, sources: Sequence[str] | None) -> Iterator[dict[str, Any]]:
     for index, text in enumerate(texts):
         source = {"source": sources[index]} if sources else {}
-        yield json.dumps({"index": index, "seed": seed, **source, "text": text}, ensure_ascii=False)
-
-
-def _as_lines(texts: Iterable[str], spaced: bool) -> Iterator[str]:
-    """One line a text; on a terminal (``spaced``) a blank line after each, for the reader's eye."""
-    return (" ".join(text.split()) + ("\n" if spaced else "") for text in texts)
-
-
-def _write(lines: Iterable[str], out: Path | None) -> None:
-    if out is None:
-        for line in lines:
-            print(line, flush=True)
-        return
-    with whole_file(out) as file:
-        for line in lines:
-            print(line, file=file)
+        yield {"index": index, "seed": seed, **source, "text": text}

@@ -1,32 +1,38 @@
-"""``textcosm infill``: the blanks of texts, filled."""
+"""``textcosm infill``: the blanks of texts, filled; and, with continue, what comes after their beginnings."""
 
-from tyro.conf import Positional
+import sys
+from dataclasses import asdict
+from typing import Annotated, Literal
 
-from textcosm.cli.continue_ import Each, fill_and_write
-from textcosm.cli.options import Device, Given, Length, Model, Seed, Solver, Steps, TextField, parse_and_run
-from textcosm.cli.written import Form, Out
+from tyro.conf import Positional, arg
+
+from textcosm.cli.options import Given, parse_and_run
+from textcosm.cli.steered import Asked
+from textcosm.cli.written import write
+from textcosm.errors import ConfigError
+
+Each = Annotated[int, arg(aliases=["-n"], metavar="N", help="How many versions of each text.")]
+Options = Annotated[Asked, arg(name="")]
 
 
 def run(arguments: list[str]) -> None:
     parse_and_run(infill, "infill", arguments)
 
 
-def infill(
-    texts: Positional[Given],
-    /,
-    n: Each = 1,
-    length: Length = None,
-    model: Model = "stories-16",
-    steps: Steps = None,
-    solver: Solver = None,
-    seed: Seed = 0,
-    form: Form = "text",
-    out: Out = None,
-    text_field: TextField = None,
-    device: Device = None,
-) -> None:
+def infill(texts: Positional[Given], /, n: Each = 1, *, options: Options) -> None:
     """Fill the blanks of texts, each marked by three underscores or more: "Anna lost her keys. ____ She was happy."
 
     --length counts the tokens of a blank. What is given stays letter by letter.
     """
-    fill_and_write("infill", texts, n, length, model, steps, solver, seed, form, out, text_field, device)
+    fill_and_write("infill", texts, n, options)
+
+
+def fill_and_write(method: Literal["infill", "complete"], texts: tuple[str, ...], n: int, options: Asked) -> None:
+    """Fill texts by a method of the model and write them; on stderr, how many given tokens the model kept by itself."""
+    if n < 1:
+        raise ConfigError(f"-n is {n}; ask for at least 1 of each text")
+    given = options.texts(texts)
+    filled = getattr(options.open(), method)(given, n, **options.sampling)
+    write(map(asdict, filled), options.form, options.out)
+    kept = sum(one.kept for one in filled) / len(filled)
+    print(f"{kept:.1%} of the given tokens were kept by the model itself; the texts have them all", file=sys.stderr)

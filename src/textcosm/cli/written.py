@@ -16,9 +16,9 @@ Out = Annotated[
 ]
 
 
-def write(rows: Iterable[Mapping[str, Any]], form: str, out: Path | None) -> None:
-    """Each row's field ``text`` on a line, or as jsonl with all its fields."""
-    lines = (json.dumps(row, ensure_ascii=False) if form == "jsonl" else " ".join(row["text"].split()) for row in rows)
+def write(rows: Iterable[Mapping[str, Any]], form: str, out: Path | None, spaced: bool = False) -> None:
+    """Each row's field ``text`` on a line (``spaced``: a blank one after it), or as jsonl with all its fields."""
+    lines = (json.dumps(row, ensure_ascii=False) if form == "jsonl" else _line(row["text"], spaced) for row in rows)
     if out is None:
         for line in lines:
             print(line, flush=True)
@@ -26,3 +26,7 @@ def write(rows: Iterable[Mapping[str, Any]], form: str, out: Path | None) -> Non
     with whole_file(out) as file:
         for line in lines:
             print(line, file=file)
+
+
+def _line(text: str, spaced: bool) -> str:
+    return " ".join(text.split()) + ("\n" if spaced else "")

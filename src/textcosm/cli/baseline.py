@@ -7,7 +7,7 @@ from typing import Annotated, cast, get_args
 from tyro.conf import Positional, arg
 
 from textcosm.baselines.settings import Kind, RivalConfig, RivalSampler
-from textcosm.cli.options import Device, SourceField, TargetField, TaskName, TextField, parse_and_run
+from textcosm.cli.options import Data, Device, SourceField, TargetField, TaskName, TextField, parse_and_run
 from textcosm.cli.train import INTERRUPTED, note, note_corpus
 from textcosm.tasks.files import DataConfig
 from textcosm.text.backbone import BackboneConfig
@@ -31,13 +31,7 @@ def command(default: RivalRecipe) -> Callable[..., int]:
 
     def baseline(
         kind: Annotated[Positional[Kind], arg(help="Which rival.")],
-        data: Annotated[
-            Positional[str],
-            arg(
-                metavar="DATA",
-                help="A .txt, .jsonl, .csv or .parquet file (also .gz, .xz), or hf:NAME of a hub dataset.",
-            ),
-        ],
+        data: Data,
         /,
         out: Annotated[Path, arg(metavar="DIR", help="The run's folder; the same command goes on where it stopped.")],
         task: TaskName = None,

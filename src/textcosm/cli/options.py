@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
-from tyro.conf import arg
+from tyro.conf import Positional, arg
 
 from textcosm.errors import ConfigError
 from textcosm.tasks.named import TASKS
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 OWN = "(default: the model's own)"
 Model = Annotated[
     str, arg(metavar="NAME|DIR", help="A shipped model by name, or the folder of a model or a training run.")
+]
+Data = Annotated[
+    Positional[str],
+    arg(metavar="DATA", help="A .txt, .jsonl, .csv or .parquet file (also .gz, .xz), or hf:NAME of a hub dataset."),
 ]
 Device = Annotated[
     str | None,

@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
-from tyro.conf import Positional, arg
+from tyro.conf import arg
 
-from textcosm.cli.options import Device, SourceField, TargetField, TaskName, TextField, parse_and_run
+from textcosm.cli.options import Data, Device, SourceField, TargetField, TaskName, TextField, parse_and_run
 from textcosm.presets import PRESETS, answering, preset, unconditional
 from textcosm.tasks.named import named_task
 from textcosm.training.recipe import Recipe
@@ -62,13 +62,7 @@ def command(chosen: str, pairs: bool | None = None) -> Callable[..., int]:
     from_preset = start(chosen, pairs)
 
     def train(
-        data: Annotated[
-            Positional[str],
-            arg(
-                metavar="DATA",
-                help="A .txt, .jsonl, .csv or .parquet file (also .gz, .xz), or hf:NAME of a hub dataset.",
-            ),
-        ],
+        data: Data,
         /,
         out: Annotated[Path, arg(metavar="DIR", help="The run's folder; the same command goes on where it stopped.")],
         preset: Annotated[

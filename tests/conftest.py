@@ -36,6 +36,35 @@ def no_network(monkeypatch):
     monkeypatch.setattr(socket.socket, "connect", refuse)
 
 
+@pytest.fixture
+def run(capsys):
+    """Run a command of ``textcosm``; returns code, stdout and stderr."""
+    from textcosm import cli
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        try:
+            code = cli.main(arguments)
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 1
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+@pytest.fixture
+def refused(run):
+    """Run a command that must fail with nothing on stdout and one line on stderr, which is returned."""
+
+    def call(*arguments: str, code: int = 2) -> str:
+        got, out, err = run(*arguments)
+        assert (got, out) == (code, ""), err
+        assert err.startswith("textcosm: ") and err.count("\n") == 1
+        return err
+
+    return call
+
+
 def pytest_collection_modifyitems(items):
     """Tests marked gpu are skipped where there is none."""
     if not torch.cuda.is_available():

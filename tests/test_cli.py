@@ -47,34 +47,6 @@ def stories(tmp_path) -> str:
     return str(path)
 
 
-@pytest.fixture
-def run(capsys):
-    """Run a command; returns code, stdout and stderr."""
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        try:
-            code = cli.main(arguments)
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else 1
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
-
-
-@pytest.fixture
-def refused(run):
-    """Run a command that must fail with nothing on stdout and one line on stderr, which is returned."""
-
-    def call(*arguments: str, code: int = 2) -> str:
-        got, out, err = run(*arguments)
-        assert (got, out) == (code, ""), err
-        assert err.startswith("textcosm: ") and err.count("\n") == 1
-        return err
-
-    return call
-
-
 # --- generate
 
 

@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from textcosm import cli
 from textcosm.pipeline import TextDiffusion
 from textcosm.testing import tiny_model
 
@@ -16,28 +15,6 @@ def model(tmp_path_factory) -> str:
     folder = tmp_path_factory.mktemp("models") / "tiny"
     tiny_model().save(folder)
     return str(folder)
-
-
-@pytest.fixture
-def run(capsys):
-    def call(*arguments: str) -> tuple[int, str, str]:
-        try:
-            code = cli.main(arguments)
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else 1
-        return code, *capsys.readouterr()
-
-    return call
-
-
-@pytest.fixture
-def refused(run):
-    def call(*arguments: str) -> str:
-        code, out, err = run(*arguments)
-        assert (code, out) == (2, "") and err.startswith("textcosm: ") and err.count("\n") == 1, err
-        return err
-
-    return call
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from textcosm import cli
 from textcosm.cli import table
 from textcosm.diffusion.denoiser import SourceConfig, new_denoiser
 from textcosm.evaluation.report import read_report
@@ -41,29 +40,6 @@ def here(tmp_path, monkeypatch) -> Path:
     (tmp_path / "new.jsonl").write_text("\n".join(map(json.dumps, rows)))
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-@pytest.fixture
-def run(capsys):
-    def call(*arguments: str) -> tuple[int, str, str]:
-        try:
-            code = cli.main(arguments)
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else 1
-        return code, *capsys.readouterr()
-
-    return call
-
-
-@pytest.fixture
-def refused(run):
-    def call(*arguments: str) -> str:
-        code, out, err = run(*arguments)
-        assert (code, out) == (2, ""), err
-        assert err.startswith("textcosm: ") and err.count("\n") == 1
-        return err
-
-    return call
 
 
 def evaluate(run, subject: str, *options: str, n: int = 10):

@@ -278,3 +278,29 @@ def test_unknown_choice(name):
 def test_nothing_to_sample():
     with pytest.raises(ConfigError, match="0 samples"):
         next(trajectory(gaussian.denoise, gaussian.SCHEDULE, SamplerConfig(), [], SHAPE))
+
+
+# --- times that were taught
+
+
+VISIT = (1.0, 0.8, 0.7, 0.5)
+
+
+def test_taught_times_are_walked_where_the_steps_are_theirs():
+    config = SamplerConfig(4, "ddim", 0.4, visit=VISIT)
+    assert [point.time for point in points(config)] == list(VISIT) and config.note is None
+    assert config.times(TanSchedule(), 0.75) == [0.75, 0.7, 0.5] and config.times(TanSchedule(), 0.5) == [0.5]
+
+
+def test_other_steps_take_the_ordinary_grid_and_say_so():
+    config = SamplerConfig(3, "ddim", 0.4, visit=VISIT)
+    assert config.times(TanSchedule()) == SamplerConfig(3, "ddim", 0.4).times(TanSchedule())
+    assert config.note == "distilled for 4 steps; 3 were asked for" and SamplerConfig(3).note is None
+
+
+@pytest.mark.parametrize("visit", [(0.9, 0.5), (1.0, 0.5, 0.5), (1.0, 0.5, 0.7), (1.0, -0.1)])
+def test_times_that_cannot_be_taught(visit):
+    with pytest.raises(ConfigError, match="does not fall from 1 towards 0"):
+        SamplerConfig(2, visit=visit)
+    with pytest.raises(ConfigError, match="final = 'mean' needs a time beyond the last of visit"):
+        SamplerConfig(2, final="mean", visit=VISIT)

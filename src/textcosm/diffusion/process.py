@@ -3,6 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from jaxtyping import Float
+from torch import Tensor
+
 from textcosm.diffusion.schedule import TanSchedule
 from textcosm.shapes import Latents
 
@@ -10,6 +13,8 @@ Denoise = Callable[[Latents, float, Latents | None], Latents]
 """``(noisy, time, self_condition) -> clean``: one pass of the network, all samples at the same time."""
 Draw = Callable[[], Latents]
 """Fresh Gaussian noise in the shape of the latents, sample by sample from its own seed."""
+Shares = tuple[float, float] | tuple[Float[Tensor, "batch 1 1"], Float[Tensor, "batch 1 1"]]
+"""alpha and sigma at a time, or at a time for each sample."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +55,14 @@ class ReverseProcess:
         return self.alpha(time) * clean + self.sigma(time) * self.draw()
 
     def move(self, noisy: Latents, clean: Latents, time: float, target: float) -> Latents:
-        """Solve the probability-flow equation from ``time`` to ``target`` exactly for an x_0 that stays ``clean``.
+        """Solve the probability-flow equation from ``time`` to ``target`` exactly for an x_0 that stays ``clean``."""
+        return moved(noisy, clean, (self.alpha(time), self.sigma(time)), (self.alpha(target), self.sigma(target)))
 
-        With ``u = alpha / sigma`` it reads ``d(x / sigma) = x_0 du``; this form stays finite at time 1 and at time 0.
-        """
-        shrink = self.sigma(target) / self.sigma(time)
-        return shrink * noisy + (self.alpha(target) - shrink * self.alpha(time)) * clean
+
+def moved(noisy: Latents, clean: Latents, here: Shares, there: Shares) -> Latents:
+    """The probability flow from ``here`` to ``there``, each the shares of signal and noise, for an x_0 that stays ``clean``.
+
+    With ``u = alpha / sigma`` it reads ``d(x / sigma) = x_0 du``; this form stays finite at time 1 and at time 0.
+    """
+    shrink = there[1] / here[1]
+    return shrink * noisy + (there[0] - shrink * here[0]) * clean

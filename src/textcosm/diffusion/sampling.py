@@ -29,6 +29,8 @@ class SamplerConfig:
     grid: times evenly spaced ("uniform") or evenly spaced in log-SNR, which puts more of them near both ends.
     guidance: weight of the source (classifier-free guidance): 1 is the network's own guess, 0 forgets the source, above 1
         exaggerates it, at the cost of a second pass in the same batch.
+    visit: the times that a distilled network was taught, from 1 down to where its x_0 is the result; they are its grid
+        where ``steps`` is their number. Empty for a network that is at home at any time.
     """
 
     steps: int = 50
@@ -37,6 +39,7 @@ class SamplerConfig:
     final: Literal["clean", "mean"] = "clean"
     grid: Literal["uniform", "log-snr"] = "uniform"
     guidance: float = 1.0
+    visit: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -49,14 +52,32 @@ class SamplerConfig:
             raise ConfigError(f"grid = {self.grid!r} is unknown; choose uniform or log-snr")
         if not 0 <= self.guidance < inf:
             raise ConfigError(f"guidance = {self.guidance} is no number from 0 up; 1 is none, 1.5 to 3 are usual")
+        if self.visit and self.final != "clean":
+            raise ConfigError(f"final = {self.final!r} needs a time beyond the last of visit; set final = clean")
+        if self.visit and (self.visit[0] != 1 or self.visit[-1] < 0 or any(s >= t for t, s in pairwise(self.visit))):
+            raise ConfigError(f"visit = {self.visit} does not fall from 1 towards 0; leave it as the distillation wrote it")
         open_solver(self.solver)
+
+    @property
+    def is_taught(self) -> bool:
+        """Whether the walk is the very one that a distilled network was taught."""
+        return len(self.visit) == self.steps
+
+    @property
+    def note(self) -> str | None:
+        """What a reader must know of a distilled network that walks in other steps than it was taught."""
+        if not self.visit or self.is_taught:
+            return None
+        return f"distilled for {len(self.visit)} steps; {self.steps} were asked for"
 
     def times(self, schedule: TanSchedule, start: float = 1.0) -> list[float]:
         """The times to visit, from ``start`` down to ``end_time``: ``steps`` of them, and one more for a mean at the end.
 
         A log-SNR grid from 1 has its second time, the first of the even spacing, at LOG_SNR_START. A start below
-        ``end_time`` is the only time.
+        ``end_time`` is the only time. Where the steps were taught, they are those at the start and below it.
         """
+        if self.is_taught:
+            return [start, *(time for time in self.visit if time < start)]
         if start <= self.end_time:
             return [start]
         count = self.steps + (self.final == "mean")

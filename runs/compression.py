@@ -11,7 +11,7 @@ from typing import Any
 import tyro
 from page import Panel, curve, shown, write_page
 from study import Study, command, run, tell
-from variants import TrainingPlan, Variant, Workshop, budget, described, measure
+from variants import TrainingPlan, Variant, Workshop, budget, budget_options, described, measure
 
 from textcosm.diffusion.schedule import TanSchedule
 from textcosm.evaluation.markdown import markdown_table
@@ -71,7 +71,7 @@ def _page(plan: CompressionPlan, work: Study, rows: Sequence[Row]) -> Path:
         _panel(rows, "perplexity", "perplexity", log=True),
         _panel(rows, "token accuracy", "token_accuracy"),
     ]
-    options = [plan.data.name, "--latents", *map(str, plan.latents)]
+    options = [plan.data.name, *budget_options(plan), "--latents", *map(str, plan.latents)]
     line = command("compression", plan, *options)
     return write_page(plan.docs, "compression", "What compression costs", said, [markdown_table(head, cells)], panels, line)
 

@@ -16,7 +16,7 @@ import torch
 import tyro
 from page import Panel, curve, shown, write_page
 from study import Study, command, open_model, run, tell
-from variants import TrainingPlan, Variant, Workshop, budget, described
+from variants import TrainingPlan, Variant, Workshop, budget, budget_options, described
 
 from textcosm.diffusion.process import Point, ReverseProcess
 from textcosm.diffusion.solvers import Solver, open_solver
@@ -159,7 +159,7 @@ def _page(plan: SmoothnessPlan, work: Study, rows: Sequence[Row]) -> Path:
         *work.said(),
     ]
     tables = [_rungs(rows), *_tables(rows, real)]
-    options = [plan.data.name, "--rungs", *plan.rungs]
+    options = [plan.data.name, *budget_options(plan), "--rungs", *plan.rungs]
     return write_page(
         plan.docs, "smoothness", "What makes the space smooth", said, tables, list(_panels(rows)),
         command("smoothness", plan, *options),

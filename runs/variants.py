@@ -326,6 +326,11 @@ def budget(plan: TrainingPlan) -> str:
     return f"Every stage of every variant has {plan.seconds:g} seconds, and makes the steps that fit into them."
 
 
+def budget_options(plan: TrainingPlan) -> list[str]:
+    """The same for the page's command."""
+    return [] if plan.seconds is None else ["--seconds-per-stage", f"{plan.seconds:g}"]
+
+
 def described(recipe: Recipe) -> str:
     """The sizes that the variants share, in a sentence."""
     auto, denoiser = recipe.model.autoencoder, recipe.model.denoiser

@@ -17,7 +17,7 @@ import tyro
 from page import Panel, curve, shown, write_page
 from study import Study, command, run, tell
 from torch import Tensor
-from variants import TrainingPlan, Variant, Workshop, budget, described, measure
+from variants import TrainingPlan, Variant, Workshop, budget, budget_options, described, measure
 
 from textcosm.errors import ConfigError
 from textcosm.evaluation.markdown import markdown_table
@@ -165,7 +165,7 @@ def _page(plan: WidthPlan, work: Study, rows: Sequence[Row]) -> Path:
             ("token accuracy", "token_accuracy", False),
         )
     ]
-    options = [plan.data.name, "--widths", *map(str, plan.widths)]
+    options = [plan.data.name, *budget_options(plan), "--widths", *map(str, plan.widths)]
     return write_page(
         plan.docs, "width", "How wide a latent should be", said, [markdown_table(head, cells)], panels, command("width", plan, *options)
     )

@@ -8,12 +8,6 @@ again. Speeds are timed in one go, in rounds over all systems, so that a busy mi
 that of a fresh process that loads the system and writes one batch.
 """
 
-import json
-import os
-import statistics
-import subprocess
-import sys
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -23,15 +17,13 @@ from typing import Annotated, Any
 import torch
 import tyro
 from page import Panel, curve, shown, write_page
-from study import Plan, Study, command, open_model, run, tell
+from study import Plan, Study, command, run, tell
 
-from textcosm.baselines import open_rival, open_subject
-from textcosm.errors import ConfigError
+from textcosm.baselines.systems import System, open_systems, plain, write_afresh
+from textcosm.evaluation.bench import in_fresh_process, in_rounds, seconds_a_text
 from textcosm.evaluation.markdown import markdown_table
 from textcosm.evaluation.metrics import memorisation
 from textcosm.evaluation.report import JSON_FILE, Report, read_report
-from textcosm.evaluation.subject import Subject, of_model
-from textcosm.pipeline import TextDiffusion
 from textcosm.tasks.files import read_texts
 
 AT_A_TIME = 100
@@ -54,103 +46,6 @@ class HeadlinePlan(Plan):
     """Times that every speed is taken; the median counts."""
 
 
-@dataclass(frozen=True)
-class System:
-    """A row of the table: something that writes texts, and the arithmetic of writing one."""
-
-    name: str
-    path: str
-    steps: int | None
-    subject: Subject
-    embedding: int
-    """Parameters of token embeddings and token heads."""
-    other: int
-    passes: float
-    """Runs of the network one after the other, for one text."""
-    positions: int
-    """Vectors in a run."""
-    gflop: float
-    """2 x parameters x vectors, over all passes and the way back to text; attention's own products are left out."""
-
-
-# --- systems
-
-
-class Zoo:
-    """Opens what the plan names, each model once."""
-
-    def __init__(self, plan: HeadlinePlan):
-        self.plan = plan
-        self.models: dict[str, TextDiffusion] = {}
-
-    def systems(self) -> list[System]:
-        found = [system for given in self.plan.systems for system in self._open(given)]
-        names = [system.name for system in found]
-        if twice := {name for name in names if names.count(name) > 1}:
-            raise ConfigError(f"two systems are called {min(twice)!r}: give their folders different names")
-        return found
-
-    def _open(self, given: str) -> Iterator[System]:
-        path, _, wanted = given.partition("@")
-        if wanted and not wanted.isdigit():
-            raise ConfigError(f"{given!r} asks for {wanted!r} steps: give a whole number after the @")
-        steps = int(wanted) if wanted else None
-        subject = open_subject(path, steps=steps, device=self.plan.device)
-        if subject is not None:
-            yield self._rival(path, steps, subject)
-            return
-        for count in (steps,) if steps else self.plan.steps:
-            yield self._ours(path, count)
-
-    def _ours(self, path: str, steps: int) -> System:
-        if path not in self.models:
-            self.models[path] = open_model(path, self.plan)[0]
-        model = self.models[path]
-        name = f"{plain(path)}-{steps}"
-        sizes = sizes_of(model)
-        passes = 2 * steps - 1 if model.config.sampler.solver == "heun" else steps
-        slots, positions = model.config.autoencoder.num_latents, model.config.autoencoder.max_length
-        work = passes * slots * sizes["denoiser"] + positions * (sizes["decompressor"] + sizes["head"])
-        other = sizes["denoiser"] + sizes["decompressor"]
-        subject = of_model(model, name, steps=steps)
-        return System(name, path, steps, subject, sizes["head"], other, passes, slots, 2e-9 * work)
-
-    def _rival(self, path: str, steps: int | None, subject: Subject) -> System:
-        rival = open_rival(path, self.plan.device)
-        embedding, other = rival.parameters["embedding"], rival.parameters["other"]
-        length = rival.network.config.max_length
-        if rival.kind == "masked":
-            passes, positions = float(steps or rival.sampler.steps), length
-        else:
-            passes, positions = _tokens(rival, rival.sample(64, seed=self.plan.seed)), 1
-        name = plain(path) if steps is None else f"{plain(path)}-{steps}"
-        work = passes * positions * (embedding + other)
-        return System(name, path, steps, subject, embedding, other, passes, positions, 2e-9 * work)
-
-
-def sizes_of(model: TextDiffusion) -> dict[str, int]:
-    """Parameters that writing a text uses: the denoiser's, the decompressor's, the token head's."""
-    autoencoder = model.autoencoder
-
-    def count(*modules: torch.nn.Module | None) -> int:
-        return sum(p.numel() for module in modules if module is not None for p in module.parameters())
-
-    parts = [getattr(autoencoder, name, None) for name in ("from_latents", "decompressor", "narrow")]
-    return {"denoiser": count(model.denoiser), "decompressor": count(*parts), "head": count(autoencoder.token_head)}
-
-
-def _tokens(rival: Any, texts: Sequence[str]) -> float:
-    """Mean tokens of a text: what an autoregressive model runs through, one at a time."""
-    mask = rival.tokenizer.tokenize(list(texts), rival.network.config.max_length).mask
-    return float(mask.sum(1).float().mean())
-
-
-def plain(path: str) -> str:
-    """What to call a model: its folder, or the run that its folder ``model`` is in."""
-    folder = Path(path).expanduser()
-    return folder.resolve().parent.name if folder.name == "model" else folder.name
-
-
 # --- quality
 
 
@@ -159,7 +54,7 @@ class Headline:
 
     def __init__(self, plan: HeadlinePlan, say=tell):
         self.plan, self.study = plan, Study(plan, say)
-        self.systems = Zoo(plan).systems()
+        self.systems = open_systems(plan.systems, plan.steps, plan.device, seed=plan.seed)
 
     @cached_property
     def training_texts(self) -> list[str]:
@@ -200,16 +95,9 @@ class Headline:
         return self.study.once("timings", [names, self.plan.rounds, self.plan.threads], self._timed)
 
     def _timed(self) -> dict[str, dict[str, float]]:
-        taken: dict[str, dict[int, list[float]]] = {s.name: {n: [] for n in BATCHES} for s in self.systems}
-        for system in self.systems:
-            list(system.subject.texts(1, self.plan.seed))  # the first call allocates and compiles
-        for number in range(self.plan.rounds):
-            for size in BATCHES:
-                for system in self.systems:
-                    start = time.perf_counter()
-                    list(system.subject.texts(size, self.plan.seed + 1 + number))
-                    taken[system.name][size].append((time.perf_counter() - start) / size)
-        return {name: {str(n): statistics.median(times) for n, times in rows.items()} for name, rows in taken.items()}
+        writers = {system.name: system.write for system in self.systems}
+        taken = in_rounds(writers, BATCHES, self.plan.rounds, self.plan.seed)
+        return {name: {str(n): seconds_a_text(w) for n, w in sizes.items()} for name, sizes in taken.items()}
 
     def memory(self, system: System) -> dict[str, Any] | None:
         """Peak memory in MB of a fresh process that loads ``system`` and writes a batch of 64."""
@@ -223,44 +111,10 @@ def from_report(report: Report) -> dict[str, Any]:
 
 
 def _peak_of(system: System, plan: HeadlinePlan) -> dict[str, Any]:
-    code = "import sys, headline; headline.print_peak(*sys.argv[1:])"
-    runs = str(Path(__file__).resolve().parent)
-    paths = os.pathsep.join(filter(None, [runs, os.environ.get("PYTHONPATH")]))
-    settings = [system.path, str(system.steps or 0), plan.device or "", str(plan.threads)]
-    result = subprocess.run(
-        [sys.executable, "-c", code, *settings], capture_output=True, text=True, check=False,
-        env={**os.environ, "PYTHONPATH": paths},
-    )  # fmt: skip
-    if result.returncode:
-        lines = result.stderr.strip().splitlines() or ["no message"]
-        raise ConfigError(f"{system.name} failed in a fresh process ({lines[-1]}): see that it fits into memory")
-    return json.loads(result.stdout.splitlines()[-1])
-
-
-def print_peak(path: str, steps: str, device: str, threads: str) -> None:
-    """In a fresh process: load, write one batch, print what it took at most, in MB."""
-    torch.set_num_threads(int(threads))
-    wanted = int(steps) or None
-    subject = open_subject(path, steps=wanted, device=device or None)
-    if subject is None:
-        subject = of_model(TextDiffusion.load(path, device or None), "ours", steps=wanted)
-    list(subject.texts(BATCHES[-1], 0))
-    cuda = torch.cuda.max_memory_allocated() / 1e6 if torch.cuda.is_available() else None
-    print(json.dumps({"resident": peak_resident(), "cuda": cuda}))
-
-
-def peak_resident() -> float:
-    """Most resident memory of this process so far, in MB.
-
-    Linux: VmHWM, which begins anew at exec; getrusage's maximum would hold that of the parent as well.
-    """
-    status = Path("/proc/self/status")
-    if status.exists():
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) / 1e3
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+    steps = "" if system.steps is None else str(system.steps)
+    settings = (system.path, steps, plan.device or "", str(plan.threads), str(BATCHES[-1]))
+    fresh = in_fresh_process(write_afresh, *settings)
+    return {"resident": fresh.resident, "cuda": fresh.cuda}
 
 
 # --- the page

@@ -9,8 +9,6 @@ page, for data that may not be copied.
 """
 
 import dataclasses
-import statistics
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -18,14 +16,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
-from headline import BATCHES, plain, sizes_of
+from headline import BATCHES
 from page import Panel, curve, shown, write_page
 from study import SIZES_SAID, Plan, Study, command, open_model, run, tell
 
 from textcosm.baselines import is_rival, open_rival
 from textcosm.baselines.rules import PREFIX, RULES, is_rule, open_rule
+from textcosm.baselines.systems import plain, sizes_of
 from textcosm.checkpoint import read_index
 from textcosm.errors import ConfigError
+from textcosm.evaluation.bench import in_rounds, seconds_a_text
 from textcosm.evaluation.judges import default_cache
 from textcosm.evaluation.markdown import markdown_table
 from textcosm.evaluation.paired import METRICS, Scorers, metric_of_each, paired_metrics
@@ -247,17 +247,12 @@ class TaskStudy:
         return self.study.once("timings", [names, self.asked, self.plan.rounds, self.plan.threads], self._timed) or {}
 
     def _timed(self) -> dict[str, dict[str, float]]:
-        taken: dict[str, dict[int, list[float]]] = {s.name: {n: [] for n in BATCHES} for s in self.systems}
-        for system in self.systems:
-            system.write(self.sources[:1], self.plan.seed)  # the first call allocates and compiles
-        for number in range(self.plan.rounds):
-            for size in BATCHES:
-                sources = [self.sources[(number * size + i) % len(self.pairs)] for i in range(size)]
-                for system in self.systems:
-                    start = time.perf_counter()
-                    system.write(sources, self.plan.seed + 1 + number)
-                    taken[system.name][size].append((time.perf_counter() - start) / size)
-        return {name: {str(n): statistics.median(times) for n, times in rows.items()} for name, rows in taken.items()}
+        def writer(system: System) -> Callable[[int, int], list[str]]:
+            return lambda n, seed: system.write([self.sources[(seed * n + i) % len(self.pairs)] for i in range(n)], seed)
+
+        writers = {system.name: writer(system) for system in self.systems}
+        taken = in_rounds(writers, BATCHES, self.plan.rounds, self.plan.seed)
+        return {name: {str(n): seconds_a_text(w) for n, w in sizes.items()} for name, sizes in taken.items()}
 
 
 def _file(system: System) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from textcosm.errors import ConfigError, DataError
+from textcosm.errors import DataError
 from textcosm.evaluation.judges import Judge, Readings, Surprise
 from textcosm.evaluation.report import Report
 from textcosm.evaluation.results import Interval
@@ -159,34 +159,6 @@ def test_headline_has_a_row_for_every_system(judge, files, little, tmp_path, mon
     assert arithmetic[3:5] == ["2", "8"]
     assert [row[0] for row in rows_of(page, "little")] == ["little-2", "little-3", "little-1"] * 2
     assert all(float(row[5]) > 0 and row[7] == "321" for row in rows_of(page, "little")[:3])
-
-
-@pytest.mark.slow
-def test_peak_memory_is_a_fresh_processs_own(little, files, tmp_path):
-    headline = importlib.import_module("headline")
-    plan = headline.HeadlinePlan(**files, systems=(f"{little}@1",), train=tmp_path / "train.txt")
-    ballast = np.ones(300_000_000, dtype=np.uint8)  # this process's memory must not be counted
-    (system,) = headline.Zoo(plan).systems()
-    found = headline._peak_of(system, plan)
-    assert 50 < found["resident"] < headline.peak_resident() - ballast.nbytes / 2e6
-
-
-def test_headline_counts_the_multiplications(tiny_model, little, files, tmp_path):
-    headline = importlib.import_module("headline")
-    plan = headline.HeadlinePlan(**files, systems=(little,), train=tmp_path / "train.txt", steps=(3,))
-    (system,) = headline.Zoo(plan).systems()
-    denoiser = sum(p.numel() for p in tiny_model.denoiser.parameters())
-    decoder = sum(p.numel() for p in tiny_model.autoencoder.decompressor.parameters())
-    head = tiny_model.autoencoder.token_head.weight.numel()
-    assert (system.embedding, system.other) == (head, denoiser + decoder)
-    assert system.gflop == pytest.approx(2e-9 * (3 * 8 * denoiser + 24 * (decoder + head)))
-
-
-def test_headline_refuses_two_systems_of_one_name(little, files, tmp_path):
-    headline = importlib.import_module("headline")
-    with pytest.raises(ConfigError, match="two systems are called 'little-5'"):
-        plan = headline.HeadlinePlan(**files, systems=(little, f"{little}@5"), train=tmp_path / "train.txt", steps=(5,))
-        headline.Zoo(plan).systems()
 
 
 # --- studies that train

@@ -11,9 +11,11 @@ from textcosm.errors import TextcosmError
 COMMANDS = {
     "generate": "write new texts, made from noise",
     "train": "train a model on your own texts: autoencoder, latent cache, diffusion",
+    "distill": "teach a student to write in a few steps what a trained model writes in many",
     "baseline": "train a rival on the same texts: an autoregressive or a masked model",
     "evaluate": "measure new texts beside real ones, in a report that others can repeat",
     "compare": "set reports side by side, with the differences and what they are worth",
+    "bench": "time models and rivals side by side on this machine",
     "reconstruct": "send texts through the latent space and back, and count the tokens that survive",
     "rewrite": "write texts anew, as near to what they were as you like",
     "infill": "fill the blanks of texts",

@@ -1,0 +1,151 @@
+"""Ours and the rivals, opened alike to be compared: what they write, and the arithmetic of writing it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from textcosm.baselines.rival import Rival, is_rival, open_rival, open_subject
+from textcosm.errors import ConfigError
+from textcosm.evaluation.subject import Subject, of_model
+from textcosm.pipeline import TextDiffusion
+from textcosm.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from textcosm.evaluation.rows import Rows
+
+
+@dataclass(frozen=True)
+class System:
+    """Something that writes texts, and what writing one takes."""
+
+    name: str
+    path: str
+    steps: int | None
+    """As asked for; None where it is the system's own."""
+    subject: Subject
+    tokenizer: Tokenizer
+    max_length: int
+    """Tokens of a text at most."""
+    embedding: int
+    """Parameters of token embeddings and token heads."""
+    other: int
+    passes: float
+    """Runs of the network one after the other, for one text."""
+    positions: int
+    """Vectors in a run."""
+    gflop: float
+    """2 x parameters x vectors, over all passes and the way back to text; attention's own products are left out."""
+
+    def write(self, n: int, seed: int) -> list[str]:
+        """Its n texts of this seed."""
+        return [text for part in self.subject.texts(n, seed) for text in part]
+
+    def tokens(self, texts: Sequence[str]) -> int:
+        """Tokens in these texts, in its own vocabulary, start and end included."""
+        return _tokens(self.tokenizer, texts, self.max_length)
+
+
+def open_systems(
+    given: Sequence[str],
+    steps: Sequence[int],
+    device: str | torch.device | None = None,
+    references: "Rows | None" = None,
+    seed: int = 0,
+) -> list[System]:
+    """A model of ours at every one of ``steps``, a rival at its own; ``PATH@20`` asks for 20 steps of either.
+
+    references: hold the sources that what answers sources is given. Raises ConfigError for two systems of one name.
+    """
+    models: dict[str, TextDiffusion] = {}
+    systems: list[System] = []
+    for path, wanted in map(parse, given):
+        if is_rival(path):
+            systems.append(_rival(path, wanted, device, references, seed))
+            continue
+        model = models.setdefault(path, models.get(path) or TextDiffusion.load(path, device))
+        systems += [_ours(model, path, count, references) for count in ([wanted] if wanted else steps)]
+    names = [system.name for system in systems]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ConfigError(f"two systems are called {min(twice)!r}: give their folders different names")
+    return systems
+
+
+def parse(given: str) -> tuple[str, int | None]:
+    """``PATH@20`` -> the path and 20; ConfigError where no whole number from 1 up stands after the @."""
+    path, _, wanted = given.partition("@")
+    if "@" in given and not (wanted.isdigit() and int(wanted)):
+        raise ConfigError(f"{given!r} asks for {wanted!r} steps: give a whole number from 1 up after the @")
+    return path, int(wanted) if wanted else None
+
+
+def write_afresh(path: str, steps: str, device: str, threads: str, count: str) -> Iterator[None]:
+    """For a fresh process: load the system, write one text, then ``count`` texts in one batch; "" is the default."""
+    if threads:
+        torch.set_num_threads(int(threads))
+    wanted = int(steps) if steps else None
+    subject = open_subject(path, steps=wanted, batch_size=int(count), device=device or None)
+    if subject is None:
+        subject = of_model(TextDiffusion.load(path, device or None), "ours", steps=wanted, batch_size=int(count))
+    yield from (None for _ in subject.texts(1, 0))
+    list(subject.texts(int(count), 1))
+
+
+def plain(path: str) -> str:
+    """What to call a model: its folder, or the run that its folder ``model`` is in."""
+    folder = Path(path).expanduser()
+    return folder.resolve().parent.name if folder.name == "model" else folder.name
+
+
+def sizes_of(model: TextDiffusion) -> dict[str, int]:
+    """Parameters that writing a text uses: the denoiser's, the decompressor's, the token head's."""
+    autoencoder = model.autoencoder
+
+    def count(*modules: nn.Module | None) -> int:
+        return sum(p.numel() for module in modules if module is not None for p in module.parameters())
+
+    parts = [getattr(autoencoder, name, None) for name in ("from_latents", "decompressor", "narrow")]
+    return {"denoiser": count(model.denoiser), "decompressor": count(*parts), "head": count(autoencoder.token_head)}
+
+
+def _ours(model: TextDiffusion, path: str, steps: int, references: "Rows | None") -> System:
+    sizes, autoencoder = sizes_of(model), model.config.autoencoder
+    passes = 2 * steps - 1 if model.config.sampler.solver == "heun" else steps
+    slots, positions = autoencoder.num_latents, autoencoder.max_length
+    work = passes * slots * sizes["denoiser"] + positions * (sizes["decompressor"] + sizes["head"])
+    name = f"{plain(path)}-{steps}"
+    return System(
+        name, path, steps, of_model(model, name, steps=steps, references=references), model.tokenizer, positions,
+        sizes["head"], sizes["denoiser"] + sizes["decompressor"], passes, slots, 2e-9 * work,
+    )  # fmt: skip
+
+
+def _rival(
+    path: str, steps: int | None, device: str | torch.device | None, references: "Rows | None", seed: int
+) -> System:
+    rival = open_rival(path, device)
+    name = plain(path) if steps is None else f"{plain(path)}-{steps}"
+    subject = open_subject(path, steps=steps, device=device, references=references)
+    if subject is None:
+        raise ConfigError(f"{path} is no rival")  # it was one a moment ago
+    embedding, other = rival.parameters["embedding"], rival.parameters["other"]
+    passes, positions = _passes(rival, steps, subject, seed)
+    work = passes * positions * (embedding + other)
+    length = rival.network.config.max_length
+    return System(name, path, steps, subject, rival.tokenizer, length, embedding, other, passes, positions, 2e-9 * work)
+
+
+def _passes(rival: Rival, steps: int | None, subject: Subject, seed: int) -> tuple[float, int]:
+    """Runs of a rival's network for a text, and vectors in each: an autoregressive one goes token by token."""
+    length = rival.network.config.max_length
+    if rival.kind == "masked":
+        return float(steps or rival.sampler.steps), length
+    texts = [text for part in subject.texts(64, seed) for text in part]
+    return _tokens(rival.tokenizer, texts, length) / len(texts), 1
+
+
+def _tokens(tokenizer: Tokenizer, texts: Sequence[str], max_length: int) -> int:
+    return int(tokenizer.tokenize(list(texts), max_length).mask.sum())

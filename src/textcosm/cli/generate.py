@@ -173,7 +173,8 @@ def _texts(
     diffusion = TextDiffusion.load(model, device)
     if guide:
         options["guides"] = [guide(diffusion)]
-    notes = _notes(diffusion, model, options.get("source"))
+    taught = diffusion.sampler(options).note
+    notes = [*([taught] if taught else []), *_notes(diffusion, model, options.get("source"))]
     if not watch:
         return chain.from_iterable(diffusion.stream(n, **options)), notes
     from rich.console import Console

@@ -89,18 +89,21 @@ def of_model(
     def write(source: list[str], seed: int) -> Iterator[list[str]]:
         return model.stream(**options | {"source": source, "seed": seed})
 
-    def cut(source: list[str]) -> list[str]:
+    taught = [f"{name} was {sampler.note}."] if sampler.note else []
+
+    def remarks(source: list[str]) -> list[str]:
         longer, limit = model.cut_sources(source), model.config.source.max_length
-        return [f"{longer} of {len(source)} sources were longer than {limit} tokens and were cut."] if longer else []
+        cut = f"{longer} of {len(source)} sources were longer than {limit} tokens and were cut."
+        return [*taught, *([cut] if longer else [])]
 
     if asked is not None:
-        return answering(name, manifest, asked, write, reconstruct, cut)
+        return answering(name, manifest, asked, write, reconstruct, remarks)
 
     def texts(n: int, seed: int) -> Iterator[list[str]]:
         return model.stream(n, **options | {"seed": seed})
 
     free = [f"{name} answers sources and was given none: it wrote freely."] if model.reads_sources else []
-    return Subject(name, manifest, texts, reconstruct=reconstruct, notes=lambda n, seed: free)
+    return Subject(name, manifest, texts, reconstruct=reconstruct, notes=lambda n, seed: [*taught, *free])
 
 
 def _manifest(model: TextDiffusion, name: str) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def _record(run: Run, texts: TextStore, sources: Sources | None) -> dict[str, An
         store = sources.store
         data["sources"] = {"cut": store.cut, "left_out": store.left_out, "mean_tokens": _mean(store.lengths)}
     stages = {name: reached(run.out / name) for name in ("autoencoder", "diffusion", "adaptation")}
-    return {"data": data, "recipe": recipe, **stages, **made_with(run)}
+    return {"data": data, "recipe": recipe, **stages, **made_with(run.device)}
 
 
 def data_record(run: Run, texts: TextStore) -> dict[str, Any]:
@@ -97,10 +97,10 @@ def _mean(lengths: Tensor) -> float:
     return float(lengths.float().mean())
 
 
-def made_with(run: Run) -> dict[str, Any]:
+def made_with(device: torch.device) -> dict[str, Any]:
     """What computed, and with which versions."""
     versions = {"textcosm": textcosm.__version__, "torch": str(torch.__version__)}
-    return {"device": machine(run.device)["device"], "versions": versions}
+    return {"device": machine(device)["device"], "versions": versions}
 
 
 def reached(folder: Path) -> dict[str, Any]:

@@ -215,5 +215,5 @@ def _record(recipe: RivalRecipe, run: Run, stores: Sequence[TextStore]) -> dict[
         "data": data,
         "recipe": {"data": asdict(recipe.data), "training": asdict(recipe.training), "seed": recipe.seed},
         recipe.kind: reached(run.out / "rival"),
-        **made_with(run),
+        **made_with(run.device),
     }

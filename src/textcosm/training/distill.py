@@ -21,7 +21,6 @@ from torch import Tensor
 
 from textcosm.checkpoint import read_index
 from textcosm.diffusion.denoiser import Denoiser
-from textcosm.diffusion.sampling import SamplerConfig
 from textcosm.errors import ConfigError, TrainingError
 from textcosm.evaluation.subject import fingerprint
 from textcosm.pipeline import TextDiffusion, best_device
@@ -223,8 +222,9 @@ def _student(
 ) -> TextDiffusion:
     """The teacher with another denoiser, the walk that this was taught, and the record of how."""
     model, visit = teacher.model, lesson.visit
-    end = visit[-1] if len(visit) > 1 else model.config.sampler.end_time
-    sampler = SamplerConfig(len(visit), "ddim", end, visit=visit)
+    own = model.config.sampler
+    end = visit[-1] if len(visit) > 1 else own.end_time
+    sampler = replace(own, steps=len(visit), solver="ddim", end_time=end, final="clean", guidance=1.0, visit=visit)
     record = {name: value for name, value in model.record.items() if name not in OF_THE_TEACHER_ALONE}
     record["distillation"] = {
         "teacher": teacher.about,

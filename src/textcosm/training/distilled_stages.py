@@ -23,6 +23,9 @@ Places = Int[Tensor, " batch"]
 LARGEST_WEIGHT = 5.0
 """Of a sample's error: near time 0 the signal outweighs the noise a thousandfold, and would drown the other times
 (Min-SNR, arXiv 2303.09556)."""
+KEPT, KEPT_TIMES = 10, 4
+"""Every tenth row keeps the teacher's guess at one of four times below the student's last: rewriting begins there, and
+texts are refined there, though no walk from noise comes so far."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,9 @@ class DistillationStage(DiffusionStage):
         super().__init__(student, config, normaliser, train, valid, batch_size, seed, *sources)
         self.teacher, self.lesson, self.guidance = teacher.eval().requires_grad_(False), lesson, guidance
         schedule = config.schedule
-        times = torch.tensor(lesson.times, dtype=torch.float64)
+        earliest, last = config.diffusion_objective.min_time, lesson.visit[-1]
+        below = torch.linspace(min(earliest, last), last, KEPT_TIMES + 1, dtype=torch.float64)[:-1]
+        times = torch.cat((torch.tensor(lesson.times, dtype=torch.float64), below))
         self.times, self.alpha, self.sigma, self.weights, self.shares = (
             column.float().to(self.device)
             for column in (
@@ -97,7 +102,7 @@ class DistillationStage(DiffusionStage):
                 schedule.alpha(times),
                 schedule.sigma(times),
                 schedule.log_snr(times).exp().clamp(1, LARGEST_WEIGHT),  # truncated SNR (arXiv 2202.00512)
-                torch.tensor(lesson.shares(schedule)),
+                torch.tensor([*lesson.shares(schedule), *KEPT_TIMES * [1.0]]),
             )
         )
 
@@ -113,12 +118,16 @@ class DistillationStage(DiffusionStage):
         return (self.weights[places] * error).mean()
 
     def _places(self, n: int) -> Places:
-        """The student's times, or in consistency distillation all, evenly spread over the rows; the first ones come first."""
-        apart = self.lesson.stride if self.lesson.method == "progressive" else 1
-        count = len(self.lesson.times) // apart
+        """The student's times, or in consistency distillation all, evenly spread over the rows after those that are kept.
+
+        Those without a self-condition come first: the kept ones, then those of the first step.
+        """
+        apart, walk = self.lesson.stride if self.lesson.method == "progressive" else 1, len(self.lesson.times)
+        kept = n // KEPT
         uniform = torch.rand(1, generator=self.generator, device=self.device)
-        strata = (torch.arange(n, device=self.device) + uniform) / n
-        return (strata * count).long().clamp(max=count - 1) * apart
+        below = walk + (torch.arange(kept, device=self.device) + (uniform * KEPT_TIMES).long()) % KEPT_TIMES
+        strata = (torch.arange(n - kept, device=self.device) + uniform) / (n - kept)
+        return torch.cat((below, (strata * (walk // apart)).long().clamp(max=walk // apart - 1) * apart))
 
     def _memories(self, sources: Sources | None, indices: Tensor) -> tuple[Memory | None, Memory | None]:
         """The sources as the student and as the teacher read them; some rows see none, so that both ways are kept."""
@@ -134,10 +143,11 @@ class DistillationStage(DiffusionStage):
     def _start(
         self, clean: Latents, noise: Latents, places: Places, memory: Memory | None
     ) -> tuple[Latents, Latents | None]:
-        """The noisy latents and the self-condition of each row; of the first step it is zeros, which is none."""
+        """The noisy latents and the self-condition of each row; zeros are the same as none."""
         stride = self.lesson.stride
-        first = int((places < stride).sum())
-        before = torch.where(places < stride, places, places - stride)
+        free = (places < stride) | (places >= len(self.lesson.times))
+        first = int(free.sum())
+        before = torch.where(free, places, places - stride)
         alpha, sigma = self._at(before)
         noisy = alpha * clean + sigma * noise
         if first == len(clean):
@@ -154,7 +164,7 @@ class DistillationStage(DiffusionStage):
     ) -> Latents:
         teacher = told_of_sources(self.teacher, teachers, self.guidance)
         first = teacher(noisy, self.times[places], guess).float()
-        following = (places + 1).clamp(max=len(self.lesson.times) - 1)
+        following = torch.where(places + 1 < len(self.lesson.times), places + 1, places)
         there = moved(noisy, first, self._at(places), self._at(following))
         if self.lesson.method == "progressive":
             second = teacher(there, self.times[following], first)

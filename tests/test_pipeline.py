@@ -390,3 +390,33 @@ def test_public_names_are_a_dozen_and_lead_somewhere():
     assert set(textcosm.__all__) <= set(dir(textcosm))
     with pytest.raises(AttributeError, match="has no attribute 'Tokeniser'; it has"):
         _ = textcosm.Tokeniser
+
+
+# --- precision
+
+
+@pytest.mark.parametrize("precision", ["float16", "int8"])
+def test_lower_precision_writes_and_is_not_saved(precision, tmp_path):
+    from textcosm.nn.precision import is_able
+
+    model = tiny_model()
+    note = model.use_precision(precision)
+    assert len(model.sample(2, steps=2)) == 2
+    if not is_able(model.device, precision):
+        assert "float32 is used" in (note or "") and model.precision == "float32"
+        return
+    assert note is None and model.precision == precision and model.use_precision(precision) is None
+    with pytest.raises(ConfigError, match=f"computes in {precision} already: load it anew for float32"):
+        model.use_precision("float32")
+    with pytest.raises(ConfigError, match="cannot be saved: load it anew"):
+        model.save(tmp_path / "model")
+
+
+def test_bfloat16_runs_under_autocast_and_gives_float32(monkeypatch):
+    from textcosm.nn import precision
+
+    monkeypatch.setattr(precision, "has_fast_bfloat16", lambda device: True)
+    model = tiny_model()
+    model.use_precision("bfloat16")
+    *_, last = model._walk(slice(0, 2), {"steps": 2})([0, 1])
+    assert model.precision == "bfloat16" and last.clean.dtype == torch.float32

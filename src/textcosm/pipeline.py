@@ -25,7 +25,8 @@ from textcosm.diffusion.solvers import Solver
 from textcosm.errors import BackboneError, CheckpointError, ConfigError, DataError
 from textcosm.latent.autoencoder import Autoencoder
 from textcosm.latent.normaliser import Normaliser, new_normaliser
-from textcosm.shapes import Latents
+from textcosm.nn.precision import Precision
+from textcosm.shapes import Latents, Times
 from textcosm.text.backbone import Backbone, open_backbone
 from textcosm.text.tokenizer import Tokenizer
 
@@ -103,6 +104,8 @@ class TextDiffusion:
     """How it was trained and what was measured: free JSON, kept in the checkpoint."""
     backbone: Backbone | None = None
     """The frozen encoder, opened at the first ``encode``; sampling needs it only to read sources."""
+    precision: Precision = "float32"
+    """Of the denoiser's matrices; see :meth:`use_precision`."""
 
     def __post_init__(self) -> None:
         for module in (self.autoencoder, self.normaliser, self.denoiser):
@@ -144,7 +147,12 @@ class TextDiffusion:
         return cls(config, *modules, tokenizer, fingerprint, meta.get("record", {}))
 
     def save(self, directory: str | Path, precision: str = "float32") -> None:
-        """Write the whole model, tokenizer included, whole or not at all; precision float32, bfloat16 or int8."""
+        """Write the whole model, tokenizer included, whole or not at all; precision float32, bfloat16 or int8.
+
+        Raises ConfigError where the model computes in a lower precision: its weights are then no longer whole.
+        """
+        if self.precision != "float32":
+            raise ConfigError(f"this model computes in {self.precision} and cannot be saved: load it anew and save that")
         states = {
             "autoencoder": self.autoencoder.state_dict(),
             "normaliser": self.normaliser.state_dict(),
@@ -277,7 +285,7 @@ class TextDiffusion:
         source, start, solver = options.get("source"), options.get("start"), options.get("solver")
         return partial(
             trajectory,
-            self.denoiser,
+            self._denoise,
             self.config.schedule,
             self.sampler(options),
             shape=self.normaliser.shape,
@@ -288,6 +296,10 @@ class TextDiffusion:
             start=None if start is None else start[rows],
             start_time=options.get("start_time", 1.0),
         )
+
+    def _denoise(self, noisy: Latents, time: Times, last: Latents | None = None, memory: Memory | None = None) -> Latents:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            return self.denoiser(noisy, time, last, memory).to(noisy.dtype)
 
     @torch.no_grad()
     def _write(self, latents: Latents, rows: slice, options: Sampling) -> list[str]:
@@ -392,7 +404,9 @@ class TextDiffusion:
         backbone = self._open_backbone()
         batch = backbone.tokenize(source, self.config.source.max_length)
         tokens, mask = batch.tokens.to(self.device), batch.mask.to(self.device)
-        return self.denoiser.encode_source(backbone.encode(tokens, mask), mask)
+        activations = backbone.encode(tokens, mask)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            return self.denoiser.encode_source(activations, mask)
 
     # --- the machine and the encoder
 
@@ -406,6 +420,21 @@ class TextDiffusion:
             module.to(device)
         self.backbone = None
         return self
+
+    def use_precision(self, precision: Precision) -> str | None:
+        """Denoise with cheaper matrices from now on: float16 or int8 on a CPU, bfloat16 where the hardware has it.
+
+        Returns a note where this machine cannot (and stays in float32). Decoding keeps float32. Load the model anew to
+        change the precision again, to move it to another device or to save it. Raises ConfigError for one unknown.
+        """
+        if self.precision not in ("float32", precision):
+            raise ConfigError(f"this model computes in {self.precision} already: load it anew for {precision}")
+        if precision == self.precision:
+            return None
+        note = self.denoiser.lower_precision(precision)
+        if note is None:
+            self.precision = precision
+        return note
 
     def use_backbone(self, backbone: Backbone) -> "TextDiffusion":
         """Encode with this encoder; it must be the one that the model was trained with, else BackboneError."""

@@ -27,7 +27,7 @@ def trained(finished_run, tmp_path):
 
 
 def losses(directory, adapted=False):
-    timing = {"texts_per_second", "seconds"}
+    timing = {"texts_per_second", "seconds", "gflop_per_second", "utilisation"}
     stages = ("autoencoder", "diffusion", "adaptation")[: 2 + adapted]
     journals = [read_journal(directory / stage / "journal.jsonl") for stage in stages]
     return [{k: v for k, v in record.items() if k not in timing} for journal in journals for record in journal]

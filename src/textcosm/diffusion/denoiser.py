@@ -12,6 +12,7 @@ from textcosm.diffusion.linear import LinearGuess
 from textcosm.diffusion.schedule import TanSchedule
 from textcosm.errors import ConfigError
 from textcosm.nn.attention import attend
+from textcosm.nn.precision import Precision, lower_precision
 from textcosm.shapes import Activations, Latents, Mask, Times
 
 EPS = 1e-6
@@ -162,6 +163,14 @@ class Denoiser(nn.Module):
     def no_source(self, batch: int) -> Memory:
         """The memory of ``batch`` texts that have no source; ConfigError without a source encoder."""
         return self._source_encoder().nothing(batch)
+
+    def lower_precision(self, precision: Precision) -> str | None:
+        """Write with cheaper matrices from now on, without gradients; a note where this machine cannot.
+
+        In int8 the feed-forward's way out, whose inputs have outliers, and what stands outside the blocks keep float16:
+        with them x_0 is off by 2 % at most on a walk of stories-16, without by 18 % to 66 %.
+        """
+        return lower_precision(self, precision, lambda name: "blocks." not in name or "feed_forward.leave" in name)
 
     def _source_encoder(self) -> "SourceEncoder":
         if self.source is None:

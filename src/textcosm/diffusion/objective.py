@@ -73,7 +73,8 @@ def diffusion_loss(
     if memory is not None:
         memory = memory.without(_some(n, config.source_drop_probability, generator).to(device))
     # The expected share of the rows, not a coin per batch: each step then costs the same, and varies less.
-    guessed = int(config.self_condition_probability * n + uniform[1].item())
+    share = float(config.self_condition_probability * n)
+    guessed = int(share) if share.is_integer() else int(share + uniform[1].item())  # the item() waits for the device
     guess = _first_guess(denoiser, noisy, time, guessed, memory)
     clean = denoiser(noisy, time, guess, memory)
     target = latents.float()

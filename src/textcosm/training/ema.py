@@ -19,8 +19,7 @@ class Ema:
     def update(self, step: int) -> None:
         """Take in the parameters after ``step`` updates (from 1): decay is at most ``(1 + step) / (10 + step)``."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        for name, parameter in self.parameters.items():
-            self.average[name].lerp_(parameter, 1 - decay)
+        torch._foreach_lerp_(list(self.average.values()), list(self.parameters.values()), 1 - decay)  # one launch
 
     @contextmanager
     def applied(self) -> Iterator[None]:

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from textcosm.errors import ConfigError, TrainingError
+from textcosm.nn.precision import has_fast_bfloat16
 from textcosm.training.ema import Ema
+from textcosm.training.flop import utilisation
 from textcosm.training.journal import Journal
 from textcosm.training.optim import build_optimizers, set_rate
 from textcosm.training.state import TrainState
@@ -128,6 +130,14 @@ class Stage(Protocol):
         ...
 
 
+@runtime_checkable
+class Counted(Protocol):
+    """A stage that knows its arithmetic, which the journal then shows as a speed."""
+
+    flop_per_text: float
+    """Floating-point operations of training on one text, from training/flop.py."""
+
+
 def fit(
     stage: Stage,
     config: FitConfig,
@@ -143,7 +153,7 @@ def fit(
     from (seed, step). Raises :class:`TrainingError` when a loss is not a number.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    state = _open_state(stage, config)
+    state = open_state(stage, config)
     state.restore(directory)
     journal = Journal(directory / "journal.jsonl", state.step, tensorboard)
     clock = _Clock(state)
@@ -153,7 +163,7 @@ def fit(
             if stop():
                 _save(state, directory, stage, clock)
                 return False
-            _advance(stage, config, state, seed)
+            advance(stage, config, state, seed)
             last = state.step == config.steps
             report = None
             if last or state.step % config.log_every == 0:
@@ -186,20 +196,12 @@ def learning_rate_factor(config: FitConfig, step: int) -> float:
 def autocast_dtype(precision: TrainingPrecision, device: torch.device) -> torch.dtype | None:
     """bfloat16 or None (float32). A CPU without bfloat16 instructions emulates them, many times slower than float32."""
     if precision == "auto":
-        return torch.bfloat16 if _has_fast_bfloat16(device) else None
+        return torch.bfloat16 if has_fast_bfloat16(device) else None
     return torch.bfloat16 if precision == "bfloat16" else None
 
 
-def _has_fast_bfloat16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):
-        able = torch.cpu.get_capabilities()
-        return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
-    return False
-
-
-def _open_state(stage: Stage, config: FitConfig) -> TrainState:
+def open_state(stage: Stage, config: FitConfig) -> TrainState:
+    """What the training of ``stage`` starts from: optimisers and average as ``config`` wants them, at step 0."""
     optimizers = build_optimizers(
         stage.module,
         config.optimizer,
@@ -222,8 +224,8 @@ def compile_blocks(module: nn.Module) -> None:
                 block.compile()
 
 
-def _advance(stage: Stage, config: FitConfig, state: TrainState, seed: int) -> None:
-    """One update. Nothing here waits for the device."""
+def advance(stage: Stage, config: FitConfig, state: TrainState, seed: int) -> None:
+    """One update of the stage's module. Nothing here waits for the device."""
     device = next(stage.module.parameters()).device
     dtype = autocast_dtype(config.precision, device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -274,8 +276,19 @@ def _report(stage: Stage, config: FitConfig, state: TrainState, journal: Journal
     rate = config.learning_rate * learning_rate_factor(config, state.step - 1)
     texts, left = speed * stage.texts_per_step, (config.steps - state.step) / max(1e-9, speed)
     record = {"step": state.step, **metrics, "learning_rate": rate, "texts_per_second": texts, "seconds": clock.total()}
+    record |= _arithmetic(stage, config, texts)
     journal.write(record)
     return StepReport(state.step, config.steps, stage.name, metrics, texts, left)
+
+
+def _arithmetic(stage: Stage, config: FitConfig, texts_per_second: float) -> dict[str, float]:
+    """GFLOP a second, or the share of what the device can do where that is known; nothing for a stage that counts none."""
+    if not isinstance(stage, Counted):
+        return {}
+    device = next(stage.module.parameters()).device
+    speed = stage.flop_per_text * texts_per_second
+    share = utilisation(speed, device, autocast_dtype(config.precision, device))
+    return {"gflop_per_second": speed / 1e9} if share is None else {"utilisation": share}
 
 
 def _validate(stage: Stage, state: TrainState) -> dict[str, float]:

@@ -18,6 +18,7 @@ from textcosm.text.backbone import Backbone
 from textcosm.text.batching import length_buckets
 from textcosm.training.cache import TextBatch, TextStore
 from textcosm.training.fit import seed_of
+from textcosm.training.flop import matrix_numbers, training_flop
 
 VALID_AT_ONCE = 32
 """Texts per validation batch: logits are length x vocabulary floats each."""
@@ -133,6 +134,7 @@ class DiffusionStage:
         self.texts_per_step = min(batch_size, len(train))
         self.device = next(denoiser.parameters()).device
         self.generator = torch.Generator(self.device)
+        self.flop_per_text = self._flop()
         self.epoch, self.order = -1, torch.empty(0)
 
     def loss(self, step: int) -> dict[str, Tensor]:
@@ -147,6 +149,16 @@ class DiffusionStage:
         parts = torch.arange(len(self.valid), device=self.valid.device).split(self.batch_size) if len(self.valid) else ()
         losses = [len(part) * float(self._loss(self.valid, self.valid_sources, part)) for part in parts]
         return {"loss": sum(losses) / len(self.valid)} if losses else {}
+
+    def _flop(self) -> float:
+        """Of one text: the denoiser over its latents, twice forward for those with a first guess, and the source encoder."""
+        source = getattr(self.module, "source", None)
+        reading = 0 if source is None else matrix_numbers(source)
+        guesses = self.config.diffusion_objective.self_condition_probability
+        found = training_flop(matrix_numbers(self.module) - reading, self.train.shape[1], guesses)
+        if self.train_sources is not None:
+            found += training_flop(reading, float(self.train_sources.store.lengths.float().mean()))
+        return found
 
     def _loss(self, raw: Tensor, sources: Sources | None, indices: Tensor) -> Tensor:
         clean = self.normaliser.normalise(raw[indices].to(self.device).float())

@@ -52,3 +52,15 @@ def test_bench_measures_a_cold_start(little, capsys):
 def test_bench_says_what_it_cannot_do(little, options, reason, capsys):
     assert main(["bench", little, "--device", "cpu", "--no-fresh", *options]) == 2
     assert reason in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("precision", ["float16", "int8", "bfloat16"])
+def test_bench_takes_a_precision_or_says_that_there_is_none(little, precision, capsys):
+    import torch
+
+    from textcosm.nn.precision import is_able
+
+    options = ["--batch", "1", "--rounds", "1", "--no-fresh", "--device", "cpu", "--precision", precision]
+    assert main(["bench", f"{little}@2", *options]) == 0
+    said = f"{precision} has no fast matrices on this cpu: float32 is used" in capsys.readouterr().err
+    assert said != is_able(torch.device("cpu"), precision)

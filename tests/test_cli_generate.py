@@ -11,6 +11,7 @@ import torch
 from textcosm import cli
 from textcosm.cli.given import given_texts, is_data
 from textcosm.diffusion.denoiser import SourceConfig, new_denoiser
+from textcosm.nn.precision import is_able
 from textcosm.pipeline import TextDiffusion
 from textcosm.tasks import DataConfig
 from textcosm.testing import tiny_model
@@ -146,3 +147,12 @@ def test_the_models_own_pairs_are_read(model):
     from textcosm.cli.options import pairs_of_model
 
     assert pairs_of_model(model) == DataConfig(task="detoxification")
+
+
+@pytest.mark.parametrize("precision", ["int8", "bfloat16"])
+def test_a_precision_is_taken_or_said_to_be_missing(precision, capsys, tmp_path):
+    tiny_model().save(tmp_path / "tiny")
+    options = ["--model", str(tmp_path / "tiny"), "-n", "2", "--steps", "2", "--seed", "0", "--device", "cpu"]
+    assert cli.main(["generate", *options, "--precision", precision]) == 0
+    said = capsys.readouterr()
+    assert ("float32 is used" in said.err) != is_able(torch.device("cpu"), precision)

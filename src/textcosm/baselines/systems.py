@@ -11,6 +11,7 @@ from torch import nn
 from textcosm.baselines.rival import Rival, is_rival, open_rival, open_subject
 from textcosm.errors import ConfigError
 from textcosm.evaluation.subject import Subject, of_model
+from textcosm.nn.precision import Precision
 from textcosm.pipeline import TextDiffusion
 from textcosm.text.tokenizer import Tokenizer
 
@@ -55,10 +56,12 @@ def open_systems(
     device: str | torch.device | None = None,
     references: "Rows | None" = None,
     seed: int = 0,
+    precision: Precision = "float32",
 ) -> list[System]:
     """A model of ours at every one of ``steps``, a rival at its own; ``PATH@20`` asks for 20 steps of either.
 
-    references: hold the sources that what answers sources is given. Raises ConfigError for two systems of one name.
+    references: hold the sources that what answers sources is given. precision: of our denoisers' matrices, where the
+    machine has it. Raises ConfigError for two systems of one name.
     """
     models: dict[str, TextDiffusion] = {}
     systems: list[System] = []
@@ -66,7 +69,10 @@ def open_systems(
         if is_rival(path):
             systems.append(_rival(path, wanted, device, references, seed))
             continue
-        model = models.setdefault(path, models.get(path) or TextDiffusion.load(path, device))
+        if path not in models:
+            models[path] = TextDiffusion.load(path, device)
+            models[path].use_precision(precision)
+        model = models[path]
         systems += [_ours(model, path, count, references) for count in ([wanted] if wanted else steps)]
     names = [system.name for system in systems]
     if twice := {name for name in names if names.count(name) > 1}:
@@ -82,14 +88,18 @@ def parse(given: str) -> tuple[str, int | None]:
     return path, int(wanted) if wanted else None
 
 
-def write_afresh(path: str, steps: str, device: str, threads: str, count: str) -> Iterator[None]:
+def write_afresh(
+    path: str, steps: str, device: str, threads: str, count: str, precision: Precision = "float32"
+) -> Iterator[None]:
     """For a fresh process: load the system, write one text, then ``count`` texts in one batch; "" is the default."""
     if threads:
         torch.set_num_threads(int(threads))
     wanted = int(steps) if steps else None
     subject = open_subject(path, steps=wanted, batch_size=int(count), device=device or None)
     if subject is None:
-        subject = of_model(TextDiffusion.load(path, device or None), "ours", steps=wanted, batch_size=int(count))
+        model = TextDiffusion.load(path, device or None)
+        model.use_precision(precision)
+        subject = of_model(model, "ours", steps=wanted, batch_size=int(count))
     yield from (None for _ in subject.texts(1, 0))
     list(subject.texts(int(count), 1))
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from textcosm.cli.options import Device, TaskName, parse_and_run
+from textcosm.cli.options import Device, MatrixPrecision, TaskName, parse_and_run
 from textcosm.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def bench(
     threads: Annotated[
         int | None, arg(metavar="T", help="CPU threads.", help_behavior_hint="(default: as many as torch takes)")
     ] = None,
+    precision: MatrixPrecision = "float32",
     fresh: Annotated[bool, arg(help="Measure cold start and peak memory too, in a fresh process for each.")] = True,
     against: Annotated[
         str | None,
@@ -57,6 +58,7 @@ def bench(
     from textcosm.baselines.systems import open_systems
     from textcosm.cli.table import print_table
     from textcosm.evaluation.bench import in_rounds, machine
+    from textcosm.nn.precision import is_able
     from textcosm.pipeline import best_device
 
     for name, values in (("--steps", steps), ("--batch", batch)):
@@ -67,9 +69,11 @@ def bench(
             raise ConfigError(f"--threads is {threads}; give at least 1")
         torch.set_num_threads(threads)
     chosen = device or str(best_device())
-    found = open_systems(systems, sorted(set(steps)), chosen, _references(against, task), seed)
+    if not is_able(torch.device(chosen), precision):
+        print(f"{precision} has no fast matrices on this {chosen}: float32 is used", file=sys.stderr)
+    found = open_systems(systems, sorted(set(steps)), chosen, _references(against, task), seed, precision)
     taken = in_rounds({system.name: system.write for system in found}, sorted(set(batch)), rounds, seed, _tell)
-    starts = {s.name: _start(s, chosen, threads, max(batch)) if fresh else None for s in found}
+    starts = {s.name: _start(s, chosen, threads, max(batch), precision) if fresh else None for s in found}
     print_table(table(found, taken, starts))
     print(f"{machine(torch.device(chosen))}; medians of {rounds} rounds over all systems.", file=sys.stderr)
     print(LEGEND, file=sys.stderr)
@@ -121,7 +125,7 @@ def _references(against: str | None, task: str | None) -> "Rows | None":
     return read_rows(against, None, DataConfig(task=task))
 
 
-def _start(system: "System", device: str, threads: int | None, count: int) -> "Fresh | None":
+def _start(system: "System", device: str, threads: int | None, count: int, precision: str) -> "Fresh | None":
     """None for what cannot write without a source."""
     from textcosm.baselines.systems import write_afresh
     from textcosm.evaluation.bench import in_fresh_process
@@ -130,7 +134,7 @@ def _start(system: "System", device: str, threads: int | None, count: int) -> "F
         return None
     _tell(f"fresh process: {system.name}", 1, 1)
     steps = "" if system.steps is None else str(system.steps)
-    return in_fresh_process(write_afresh, system.path, steps, device, str(threads or ""), str(count))
+    return in_fresh_process(write_afresh, system.path, steps, device, str(threads or ""), str(count), precision)
 
 
 def _tell(stage: str, done: int, total: int) -> None:

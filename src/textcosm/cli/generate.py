@@ -15,6 +15,7 @@ from textcosm.cli.options import (
     Device,
     Guidance,
     Length,
+    MatrixPrecision,
     Model,
     Solver,
     SourceField,
@@ -28,6 +29,7 @@ from textcosm.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from textcosm.diffusion.guidance import Guide
+    from textcosm.nn.precision import Precision
     from textcosm.pipeline import Sampling, TextDiffusion
 
     GuideOf = Callable[[TextDiffusion], Guide]
@@ -86,6 +88,7 @@ def generate(
         int, arg(metavar="B", help="Texts made at a time; changes the speed and not the texts.")
     ] = 64,
     source_field: SourceField = None,
+    precision: MatrixPrecision = "float32",
     device: Device = None,
 ) -> None:
     """Write new texts, made from noise: free ones, or in answer to given ones."""
@@ -106,7 +109,7 @@ def generate(
         "length": length_of(length),
         "batch_size": batch_size,
     }
-    texts, notes = _texts(model, count, options, watch, device, _guide(probe, label, guide_scale))
+    texts, notes = _texts(model, count, options, watch, device, _guide(probe, label, guide_scale), precision)
     write(_rows(texts, seed, sources), form, out, spaced=out is None and sys.stdout.isatty())  # for the reader's eye
     for note in notes:  # now, not before: what cannot be done is told in one line
         print(note, file=sys.stderr)
@@ -160,7 +163,13 @@ def _guide(directory: Path | None, label: str | None, scale: float) -> "GuideOf 
 
 
 def _texts(
-    model: str, n: int, options: "Sampling", watch: bool, device: str | None, guide: "GuideOf | None" = None
+    model: str,
+    n: int,
+    options: "Sampling",
+    watch: bool,
+    device: str | None,
+    guide: "GuideOf | None" = None,
+    precision: "Precision" = "float32",
 ) -> tuple[Iterable[str], list[str]]:
     """The texts as they are ready, of a rival or of a model of ours, and what the reader must know of their sources."""
     from textcosm.baselines import is_rival
@@ -169,12 +178,15 @@ def _texts(
     if is_rival(model):
         if guide or options.get("length") is not None:
             raise ConfigError(f"{model} is no text diffusion model in latents: leave --probe and --length out")
+        if precision != "float32":
+            raise ConfigError(f"{model} is no text diffusion model in latents: leave --precision out")
         return _of_rival(model, n, options, watch, device), []
     diffusion = TextDiffusion.load(model, device)
+    fallback = diffusion.use_precision(precision)
     if guide:
         options["guides"] = [guide(diffusion)]
     taught = diffusion.sampler(options).note
-    notes = [*([taught] if taught else []), *_notes(diffusion, model, options.get("source"))]
+    notes = [*filter(None, (taught, fallback)), *_notes(diffusion, model, options.get("source"))]
     if not watch:
         return chain.from_iterable(diffusion.stream(n, **options)), notes
     from rich.console import Console

@@ -1,7 +1,7 @@
 """The options that several commands share, and the one call of the argument parser."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from tyro.conf import Positional, arg
@@ -48,6 +48,13 @@ Guidance = Annotated[
 ]
 Candidates = Annotated[
     int, arg(metavar="K", help="Write each text K times and keep the one that the others agree with most.")
+]
+MatrixPrecision = Annotated[
+    Literal["float32", "float16", "bfloat16", "int8"],
+    arg(
+        metavar="NAME",
+        help="Numbers in the denoiser's matrices: float16 or int8 are faster on a CPU, bfloat16 where the hardware has it.",
+    ),
 ]
 SourceField = Annotated[
     str | None, arg(metavar="FIELD", help="Which field holds the source.", help_behavior_hint="(default: the task's)")

@@ -171,6 +171,12 @@ def test_a_student_of_4_steps_is_nearer_to_the_end_of_32_than_its_teacher_in_4(m
     assert error < before / {"progressive": 20, "consistency": 1.5}[method]
 
 
+def test_the_journal_counts_the_teachers_passes_too():
+    stage = stage_of(known(), known(), lessons(walk=8)[0])
+    numbers, vectors = sum(m.weight.numel() for m in stage.module.modules() if isinstance(m, nn.Linear)), SHAPE[0]
+    assert stage.flop_per_text == (6 + 2 * 2.75) * numbers * vectors
+
+
 # --- how many steps
 
 

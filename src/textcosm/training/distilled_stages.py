@@ -14,6 +14,7 @@ from textcosm.diffusion.process import Shares, moved
 from textcosm.diffusion.schedule import TanSchedule
 from textcosm.latent.normaliser import Normaliser
 from textcosm.shapes import Latents
+from textcosm.training.flop import matrix_numbers, training_flop
 from textcosm.training.stages import DiffusionStage, Sources
 
 Method = Literal["progressive", "consistency"]
@@ -88,9 +89,9 @@ class DistillationStage(DiffusionStage):
         guidance: float = 1.0,
     ):
         """guidance: the weight of the source in the teacher's guesses, which the student learns to do without."""
-        self.name = f"{len(lesson.visit)} steps"
+        self.name, self.lesson, self.guidance = f"{len(lesson.visit)} steps", lesson, guidance
         super().__init__(student, config, normaliser, train, valid, batch_size, seed, *sources)
-        self.teacher, self.lesson, self.guidance = teacher.eval().requires_grad_(False), lesson, guidance
+        self.teacher = teacher.eval().requires_grad_(False)
         schedule = config.schedule
         earliest, last = config.diffusion_objective.min_time, lesson.visit[-1]
         below = torch.linspace(min(earliest, last), last, KEPT_TIMES + 1, dtype=torch.float64)[:-1]
@@ -105,6 +106,16 @@ class DistillationStage(DiffusionStage):
                 torch.tensor([*lesson.shares(schedule), *KEPT_TIMES * [1.0]]),
             )
         )
+
+    def _flop(self) -> float:
+        """Of one text: the student forward and backward, its own guess before, two guesses for the target; two readings."""
+        reading = 0 if self.module.source is None else matrix_numbers(self.module.source)
+        doubled = 0 if self.guidance == 1 else 2 if self.lesson.method == "progressive" else 1
+        forward_only = 3 + doubled - self.lesson.stride / len(self.lesson.times)
+        found = training_flop(matrix_numbers(self.module) - reading, self.train.shape[1], forward_only)
+        if self.train_sources is not None:
+            found += training_flop(reading, float(self.train_sources.store.lengths.float().mean()), 1)
+        return found
 
     def _loss(self, raw: Tensor, sources: Sources | None, indices: Tensor) -> Tensor:
         clean = self.normaliser.normalise(raw[indices].to(self.device).float())

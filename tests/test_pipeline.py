@@ -126,6 +126,20 @@ def test_a_start_without_noise_is_where_the_text_begins(model):
         model.sample(3, start=start)
 
 
+def test_a_refinement_goes_through_the_text_and_one_more_guess(model, monkeypatch):
+    plain = model.sample(3, seed=4, steps=3)
+    options = {"seed": 4, "steps": 3, "refine": 2}
+    texts = model.sample(3, **options)
+    assert model.sample(3, **options, batch_size=1) == texts != plain
+    snapshots = list(model.trace(3, **options))
+    assert [s.texts for s in snapshots[2::2]] == [plain, texts]
+    assert [(s.step, s.steps, s.time) for s in snapshots[3:]] == [(4, 5, 0.2), (5, 5, 0.2)]
+    encoded, encode = [], type(model).encode
+    monkeypatch.setattr(type(model), "encode", lambda self, given, *rest: encoded.append(given) or encode(self, given, *rest))
+    model.sample(3, **options)
+    assert encoded == [plain, snapshots[3].texts]
+
+
 def test_the_best_of_k_is_one_of_k_and_the_first_of_two(model):
     alone = model.sample(4, seed=2, steps=2)
     assert model.sample(4, seed=2, steps=2, mbr=1) == model.sample(4, seed=2, steps=2, mbr=2) == alone

@@ -20,7 +20,7 @@ from textcosm.control.rewrite import EARLIEST, time_of
 from textcosm.diffusion.denoiser import Denoiser, Memory, new_denoiser
 from textcosm.diffusion.guidance import Guide
 from textcosm.diffusion.process import Point
-from textcosm.diffusion.sampling import SamplerConfig, seeds_of, trajectory
+from textcosm.diffusion.sampling import SamplerConfig, later_seeds, seeds_of, trajectory
 from textcosm.diffusion.solvers import Solver
 from textcosm.errors import BackboneError, CheckpointError, ConfigError, DataError
 from textcosm.latent.autoencoder import Autoencoder
@@ -70,6 +70,8 @@ class Sampling(TypedDict, total=False):
     solver: str | Solver | None
     guidance: float | None
     """Weight of the source: 1 is none, above 1 exaggerates it (see SamplerConfig)."""
+    refine: int | None
+    """How often a text is sent back through the encoder, a little noise and one more guess (see SamplerConfig)."""
     sampler: SamplerConfig | None
     """Default: the model's own."""
     batch_size: int
@@ -253,7 +255,8 @@ class TextDiffusion:
         """
         if options.get("mbr", 1) != 1:
             raise ConfigError("mbr chooses among texts that are done: leave it out to see one text emerge")
-        seeds, total = self._seeds(n, options), self.sampler(options).steps
+        seeds, sampler = self._seeds(n, options), self.sampler(options)
+        total = sampler.steps + sampler.refinements
         rows, options = slice(0, len(seeds)), self._with_length(options, seeds)
         points = self._walk(rows, options)(seeds)
         for step, point in enumerate(points, start=1):
@@ -277,25 +280,35 @@ class TextDiffusion:
         if guidance is None and options.get("source") is None:
             guidance = 1.0  # a conditional model's own guidance has nothing to weigh where there is no source
         named = solver if isinstance(solver, str) else None
-        given = {"steps": steps, "solver": named, "guidance": guidance}
+        given = {"steps": steps, "solver": named, "guidance": guidance, "refinements": options.get("refine")}
         return dataclasses.replace(own, **{name: value for name, value in given.items() if value is not None})
 
     def _walk(self, rows: slice, options: Sampling) -> Callable[[list[int]], Iterator[Point]]:
         """For some of the texts, whose sources are read once: their seeds -> the points of their way from noise."""
         source, start, solver = options.get("source"), options.get("start"), options.get("solver")
-        return partial(
+        sampler = self.sampler(options)
+        way = partial(
             trajectory,
             self._denoise,
             self.config.schedule,
-            self.sampler(options),
             shape=self.normaliser.shape,
             device=self.device,
             memory=None if source is None else self._read_sources(list(source[rows])),
             solver=None if isinstance(solver, str) else solver,
             guides=[guide.select(rows) for guide in options.get("guides", ())],
-            start=None if start is None else start[rows],
-            start_time=options.get("start_time", 1.0),
         )
+
+        def walk(seeds: list[int]) -> Iterator[Point]:
+            begin = None if start is None else start[rows]
+            for point in way(config=sampler, seeds=seeds, start=begin, start_time=options.get("start_time", 1.0)):
+                yield point
+            for number in range(sampler.refinements):
+                again = self.encode(self._write(point.clean, rows, options))
+                seen = {"seeds": later_seeds(seeds, number), "start": again, "start_time": sampler.refine_time}
+                for point in way(config=sampler.refinement, **seen):
+                    yield point
+
+        return walk
 
     def _denoise(self, noisy: Latents, time: Times, last: Latents | None = None, memory: Memory | None = None) -> Latents:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):

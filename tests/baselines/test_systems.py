@@ -20,6 +20,15 @@ def test_a_model_is_there_once_for_each_number_of_steps(little):
     assert systems[0].write(2, seed=4) == systems[0].write(2, seed=4) != systems[0].write(2, seed=5)
 
 
+def test_refinements_stand_after_a_plus(little):
+    (system,) = open_systems([f"{little}@2+1"], (5,), "cpu")
+    assert (system.name, system.steps, system.refine, system.passes) == ("little-2+1", 2, 1, 3)
+    (plain,) = open_systems([f"{little}@2"], (5,), "cpu")
+    assert system.gflop > 1.5 * plain.gflop and system.write(2, seed=4) != plain.write(2, seed=4)
+    with pytest.raises(ConfigError, match="asks for 'x' refinements: give a whole number after the +"):
+        parse("a@3+x")
+
+
 def test_multiplications_are_counted(tiny_model, little):
     (system,) = open_systems([little], (3,), "cpu")
     denoiser = sum(p.numel() for p in tiny_model.denoiser.parameters())

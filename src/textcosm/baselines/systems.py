@@ -13,6 +13,7 @@ from textcosm.errors import ConfigError
 from textcosm.evaluation.subject import Subject, of_model
 from textcosm.nn.precision import Precision
 from textcosm.pipeline import TextDiffusion
+from textcosm.text.backbone import open_backbone
 from textcosm.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ class System:
     path: str
     steps: int | None
     """As asked for; None where it is the system's own."""
+    refine: int
+    """Refinements after the steps (see SamplerConfig)."""
     subject: Subject
     tokenizer: Tokenizer
     max_length: int
@@ -58,48 +61,57 @@ def open_systems(
     seed: int = 0,
     precision: Precision = "float32",
 ) -> list[System]:
-    """A model of ours at every one of ``steps``, a rival at its own; ``PATH@20`` asks for 20 steps of either.
+    """A model of ours at every one of ``steps``, a rival at its own; ``PATH@20`` asks for 20 steps of either, ``PATH@20+4``
+    for 4 refinements after them.
 
     references: hold the sources that what answers sources is given. precision: of our denoisers' matrices, where the
     machine has it. Raises ConfigError for two systems of one name.
     """
     models: dict[str, TextDiffusion] = {}
     systems: list[System] = []
-    for path, wanted in map(parse, given):
+    for path, wanted, refine in map(parse, given):
         if is_rival(path):
+            if refine:
+                raise ConfigError(f"{path} is a rival, which has no refinements: leave +{refine} out")
             systems.append(_rival(path, wanted, device, references, seed))
             continue
         if path not in models:
             models[path] = TextDiffusion.load(path, device)
             models[path].use_precision(precision)
         model = models[path]
-        systems += [_ours(model, path, count, references) for count in ([wanted] if wanted else steps)]
+        systems += [_ours(model, path, count, refine, references) for count in ([wanted] if wanted else steps)]
     names = [system.name for system in systems]
     if twice := {name for name in names if names.count(name) > 1}:
         raise ConfigError(f"two systems are called {min(twice)!r}: give their folders different names")
     return systems
 
 
-def parse(given: str) -> tuple[str, int | None]:
-    """``PATH@20`` -> the path and 20; ConfigError where no whole number from 1 up stands after the @."""
-    path, _, wanted = given.partition("@")
+def parse(given: str) -> tuple[str, int | None, int]:
+    """``PATH@20+4`` -> the path, 20 and 4; ConfigError where no whole number from 1 up stands after the @ (and after the +)."""
+    path, _, asked = given.partition("@")
+    wanted, plus, more = asked.partition("+")
     if "@" in given and not (wanted.isdigit() and int(wanted)):
-        raise ConfigError(f"{given!r} asks for {wanted!r} steps: give a whole number from 1 up after the @")
-    return path, int(wanted) if wanted else None
+        raise ConfigError(f"{given!r} asks for {asked!r} steps: give a whole number from 1 up after the @")
+    if plus and not more.isdigit():
+        raise ConfigError(f"{given!r} asks for {more!r} refinements: give a whole number after the +")
+    return path, int(wanted) if wanted else None, int(more or 0)
 
 
 def write_afresh(
     path: str, steps: str, device: str, threads: str, count: str, precision: Precision = "float32"
 ) -> Iterator[None]:
-    """For a fresh process: load the system, write one text, then ``count`` texts in one batch; "" is the default."""
+    """For a fresh process: load the system, write one text, then ``count`` texts in one batch; "" is the default.
+
+    ``steps`` may be as after an @, such as 20+4.
+    """
     if threads:
         torch.set_num_threads(int(threads))
-    wanted = int(steps) if steps else None
+    _, wanted, refine = parse(f"{path}@{steps}" if steps else path)
     subject = open_subject(path, steps=wanted, batch_size=int(count), device=device or None)
     if subject is None:
         model = TextDiffusion.load(path, device or None)
         model.use_precision(precision)
-        subject = of_model(model, "ours", steps=wanted, batch_size=int(count))
+        subject = of_model(model, "ours", steps=wanted, refine=refine, batch_size=int(count))
     yield from (None for _ in subject.texts(1, 0))
     list(subject.texts(int(count), 1))
 
@@ -121,16 +133,29 @@ def sizes_of(model: TextDiffusion) -> dict[str, int]:
     return {"denoiser": count(model.denoiser), "decompressor": count(*parts), "head": count(autoencoder.token_head)}
 
 
-def _ours(model: TextDiffusion, path: str, steps: int, references: "Rows | None") -> System:
+def _ours(model: TextDiffusion, path: str, steps: int, refine: int, references: "Rows | None") -> System:
     sizes, autoencoder = sizes_of(model), model.config.autoencoder
     passes = 2 * steps - 1 if model.config.sampler.solver == "heun" else steps
     slots, positions = autoencoder.num_latents, autoencoder.max_length
-    work = passes * slots * sizes["denoiser"] + positions * (sizes["decompressor"] + sizes["head"])
+    back = positions * (sizes["decompressor"] + sizes["head"])
+    work = passes * slots * sizes["denoiser"] + back
     name = f"{plain(path)}-{steps}"
+    if refine:
+        name += f"+{refine}"
+        passes += refine
+        work += refine * (slots * sizes["denoiser"] + back + positions * _way_in(model))
+    subject = of_model(model, name, steps=steps, refine=refine, references=references)
     return System(
-        name, path, steps, of_model(model, name, steps=steps, references=references), model.tokenizer, positions,
+        name, path, steps, refine, subject, model.tokenizer, positions,
         sizes["head"], sizes["denoiser"] + sizes["decompressor"], passes, slots, 2e-9 * work,
     )  # fmt: skip
+
+
+def _way_in(model: TextDiffusion) -> int:
+    """Parameters that a token passes through on its way to the latents: the frozen encoder's and the compressor's."""
+    compressor = getattr(model.autoencoder, "compressor", None)
+    encoder = getattr(open_backbone(model.config.backbone), "layer_parameters", 0)
+    return encoder + (sum(p.numel() for p in compressor.parameters()) if compressor is not None else 0)
 
 
 def _rival(
@@ -145,7 +170,7 @@ def _rival(
     passes, positions = _passes(rival, steps, subject, seed)
     work = passes * positions * (embedding + other)
     length = rival.network.config.max_length
-    return System(name, path, steps, subject, rival.tokenizer, length, embedding, other, passes, positions, 2e-9 * work)
+    return System(name, path, steps, 0, subject, rival.tokenizer, length, embedding, other, passes, positions, 2e-9 * work)
 
 
 def _passes(rival: Rival, steps: int | None, subject: Subject, seed: int) -> tuple[float, int]:

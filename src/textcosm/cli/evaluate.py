@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from textcosm.cli.options import Candidates, Device, Guidance, Solver, SourceField, Steps, pairs_of_model, parse_and_run
+from textcosm.cli.options import (
+    Candidates,
+    Device,
+    Guidance,
+    Refinements,
+    Solver,
+    SourceField,
+    Steps,
+    pairs_of_model,
+    parse_and_run,
+)
 from textcosm.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -97,6 +107,7 @@ def command(line: str) -> Callable[..., None]:
         steps: Steps = None,
         solver: Solver = None,
         guidance: Guidance = None,
+        refine: Refinements = None,
         mbr: Candidates = 1,
         seed: Annotated[int, arg(metavar="S", help="Of the texts, the real ones drawn, and MAUVE.")] = 0,
         batch_size: Annotated[int, arg(metavar="B", help="Texts made at a time.")] = 64,
@@ -161,7 +172,8 @@ def command(line: str) -> Callable[..., None]:
         references = read_rows(against, text_field, pairs)
         training = None if train is None else read_rows(train, text_field, pairs).all_answers
         chosen = device or str(best_device())
-        how = {"steps": steps, "solver": solver, "guidance": guidance, "mbr": mbr, "batch_size": batch_size}
+        how: dict[str, Any] = {"steps": steps, "solver": solver, "guidance": guidance, "refine": refine, "mbr": mbr}
+        how |= {"batch_size": batch_size}
         asked = open_subject(subject, name, how, references, chosen, own_field)
         reader = None if judge == "none" else open_judge(judge, chosen)
         cache = cache or default_cache()
@@ -210,17 +222,17 @@ def open_subject(
 
     path, steps, batch_size = Path(given).expanduser(), how["steps"], how["batch_size"]
     if is_rule(given):
-        _refuse(how, ("steps", "solver", "guidance", "mbr"), f"{given} is a rule, which samples nothing")
+        _refuse(how, ("steps", "solver", "guidance", "refine", "mbr"), f"{given} is a rule, which samples nothing")
         if not references.has_targets:
             raise DataError(f"{given} answers sources and {references.name} holds none: give pairs, such as by --task NAME")
         return open_rule(given, references.draw_sources, name)
     if _is_file(given):
-        _refuse(how, ("steps", "solver", "guidance", "mbr"), f"{given} is a file of texts, made already")
+        _refuse(how, ("steps", "solver", "guidance", "refine", "mbr"), f"{given} is a file of texts, made already")
         found = of_file(path, field)
         return replace(found, name=name or found.name)
     rival = open_rival(path, name=name, steps=steps, batch_size=batch_size, device=device, references=references)
     if rival is not None:
-        _refuse(how, ("solver", "guidance", "mbr"), f"{given} is a rival, not a text diffusion model")
+        _refuse(how, ("solver", "guidance", "refine", "mbr"), f"{given} is a rival, not a text diffusion model")
         return rival
     model = TextDiffusion.load(given, device)
     called = name or (path.resolve().parent.name if path.name == "model" else path.name)

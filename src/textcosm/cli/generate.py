@@ -17,6 +17,7 @@ from textcosm.cli.options import (
     Length,
     MatrixPrecision,
     Model,
+    Refinements,
     Solver,
     SourceField,
     Steps,
@@ -66,6 +67,7 @@ def generate(
     steps: Steps = None,
     solver: Solver = None,
     guidance: Guidance = None,
+    refine: Refinements = None,
     mbr: Candidates = 1,
     length: Length = None,
     probe: Annotated[
@@ -104,6 +106,7 @@ def generate(
         "steps": steps,
         "solver": solver,
         "guidance": guidance,
+        "refine": refine,
         "source": sources,
         "mbr": mbr,
         "length": length_of(length),
@@ -201,6 +204,8 @@ def _of_rival(model: str, n: int, options: "Sampling", watch: bool, device: str 
         raise ConfigError(
             f"{model} is no text diffusion model in latents: leave --watch and --solver out, --guidance and --mbr too"
         )
+    if options.get("refine"):
+        raise ConfigError(f"{model} is no text diffusion model in latents: leave --refine out")
     from textcosm.baselines import open_rival
 
     parts = open_rival(model, device).stream(

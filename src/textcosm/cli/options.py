@@ -46,6 +46,14 @@ Guidance = Annotated[
         help_behavior_hint=OWN,
     ),
 ]
+Refinements = Annotated[
+    int | None,
+    arg(
+        metavar="K",
+        help="Send each text K times through the encoder, a little noise and one more guess: better sentences.",
+        help_behavior_hint=OWN,
+    ),
+]
 Candidates = Annotated[
     int, arg(metavar="K", help="Write each text K times and keep the one that the others agree with most.")
 ]

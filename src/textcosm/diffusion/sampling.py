@@ -29,6 +29,9 @@ class SamplerConfig:
     grid: times evenly spaced ("uniform") or evenly spaced in log-SNR, which puts more of them near both ends.
     guidance: weight of the source (classifier-free guidance): 1 is the network's own guess, 0 forgets the source, above 1
         exaggerates it, at the cost of a second pass in the same batch.
+    refinements: how often a text that is done is decoded, encoded again, noised to ``refine_time``, and guessed anew in one
+        pass. Between two guesses stands a text, whose latents are whole again: noise alone does not mend them (docs/log.md).
+        Needs the frozen encoder.
     visit: the times that a distilled network was taught, from 1 down to where its x_0 is the result; they are its grid
         where ``steps`` is their number. Empty for a network that is at home at any time.
     """
@@ -39,6 +42,8 @@ class SamplerConfig:
     final: Literal["clean", "mean"] = "clean"
     grid: Literal["uniform", "log-snr"] = "uniform"
     guidance: float = 1.0
+    refinements: int = 0
+    refine_time: float = 0.2
     visit: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
@@ -52,11 +57,20 @@ class SamplerConfig:
             raise ConfigError(f"grid = {self.grid!r} is unknown; choose uniform or log-snr")
         if not 0 <= self.guidance < inf:
             raise ConfigError(f"guidance = {self.guidance} is no number from 0 up; 1 is none, 1.5 to 3 are usual")
+        if self.refinements < 0:
+            raise ConfigError(f"refinements = {self.refinements} is below 0; 0 is none, 4 are usual")
+        if not 0 < self.refine_time < 1:
+            raise ConfigError(f"refine_time = {self.refine_time} is outside (0, 1); the usual value is 0.2")
         if self.visit and self.final != "clean":
             raise ConfigError(f"final = {self.final!r} needs a time beyond the last of visit; set final = clean")
         if self.visit and (self.visit[0] != 1 or self.visit[-1] < 0 or any(s >= t for t, s in pairwise(self.visit))):
             raise ConfigError(f"visit = {self.visit} does not fall from 1 towards 0; leave it as the distillation wrote it")
         open_solver(self.solver)
+
+    @property
+    def refinement(self) -> "SamplerConfig":
+        """The one pass of a refinement."""
+        return replace(self, steps=1, end_time=self.refine_time, final="clean", visit=())
 
     @property
     def is_taught(self) -> bool:
@@ -104,6 +118,15 @@ def seeds_of(seed: int, n: int, candidate: int = 0) -> list[int]:
     digest = blake2b(name.encode(), digest_size=4).digest()
     # The CPU generator of torch uses 32 bits of a seed: consecutive numbers cannot collide, hashes of (seed, i) can.
     return [(int.from_bytes(digest, "little") + i) % 2**32 for i in range(n)]
+
+
+def later_seeds(seeds: Sequence[int], number: int) -> list[int]:
+    """For another walk of the same samples, the ``number``-th from 0: each from its own seed alone."""
+    return [(seed + (number + 1) * GOLDEN) % 2**32 for seed in seeds]
+
+
+GOLDEN = 0x9E3779B1
+"""2^32 over the golden ratio, odd: its multiples lie far apart, and so do the seeds that they are added to."""
 
 
 def noise_source(seeds: Sequence[int], shape: tuple[int, int], device: torch.device | str = "cpu") -> Draw:

@@ -65,15 +65,23 @@ def of_model(
     steps: int | None = None,
     solver: str | None = None,
     guidance: float | None = None,
+    refine: int | None = None,
     mbr: int = 1,
     batch_size: int = BATCH,
 ) -> Subject:
-    """A text diffusion model with its own sampler, in which ``steps``, ``solver`` and ``guidance`` may be replaced.
+    """A text diffusion model with its own sampler, in which ``steps``, ``solver``, ``guidance`` and ``refine`` may be replaced.
 
     A model that reads sources answers those of the ``references``, where these have some; else it writes freely.
     mbr: best of so many candidates. Raises ConfigError for settings that cannot be.
     """
-    options: Sampling = {"steps": steps, "solver": solver, "guidance": guidance, "mbr": mbr, "batch_size": batch_size}
+    options: Sampling = {
+        "steps": steps,
+        "solver": solver,
+        "guidance": guidance,
+        "refine": refine,
+        "mbr": mbr,
+        "batch_size": batch_size,
+    }
     asked = references if model.reads_sources and references is not None and references.has_targets else None
     if asked is not None:
         options["source"] = ()  # there will be some: the model's own guidance counts

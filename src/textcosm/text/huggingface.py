@@ -48,6 +48,11 @@ class HuggingFaceBackbone:
         if self.vocab_size > known:
             raise BackboneError(f"{name} has {known} embeddings for {self.vocab_size} tokens; resize its embeddings")
 
+    @property
+    def layer_parameters(self) -> int:
+        """Parameters that every token passes through: those of the layers, without embeddings."""
+        return sum(p.numel() for name, p in self._model.named_parameters() if "embed" not in name)
+
     def tokenize(self, texts: Sequence[str], max_length: int) -> TokenBatch:
         """See ``Backbone.tokenize``."""
         return self.tokenizer.tokenize(texts, max_length)

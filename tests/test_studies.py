@@ -239,13 +239,15 @@ def test_overlap_and_neighbours():
 
 def test_a_spike_comes_once(tiny_model):
     """Half way through, and only there: the walk is the same before."""
+    from textcosm.diffusion import SamplerConfig, TanSchedule, trajectory
     from textcosm.diffusion.solvers import open_solver
 
     smoothness = importlib.import_module("smoothness")
     ends = []
     for size in (0.0, 1.0):
-        walk = tiny_model._walk(None, 6, smoothness.Spiked(open_solver("ddim"), size, 0.5))
-        ends.append([point.noisy for point in walk([1, 2])])
+        spiked = smoothness.Spiked(open_solver("ddim"), size, 0.5)
+        way = trajectory(tiny_model.denoiser, TanSchedule(), SamplerConfig(6), [1, 2], tiny_model.normaliser.shape, solver=spiked)
+        ends.append([point.noisy for point in way])
     same = [torch.equal(a, b) for a, b in zip(*ends, strict=True)]
     assert same == [True, True, True, False, False, False]
 

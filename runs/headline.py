@@ -111,8 +111,7 @@ def from_report(report: Report) -> dict[str, Any]:
 
 
 def _peak_of(system: System, plan: HeadlinePlan) -> dict[str, Any]:
-    steps = "" if system.steps is None else f"{system.steps}+{system.refine}"
-    settings = (system.path, steps, plan.device or "", str(plan.threads), str(BATCHES[-1]))
+    settings = (system.path, system.asked, plan.device or "", str(plan.threads), str(BATCHES[-1]))
     fresh = in_fresh_process(write_afresh, *settings)
     return {"resident": fresh.resident, "cuda": fresh.cuda}
 

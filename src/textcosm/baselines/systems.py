@@ -44,6 +44,11 @@ class System:
     gflop: float
     """2 x parameters x vectors, over all passes and the way back to text; attention's own products are left out."""
 
+    @property
+    def asked(self) -> str:
+        """Its steps and refinements as after an @; "" where the steps are the system's own."""
+        return "" if self.steps is None else f"{self.steps}+{self.refine}"
+
     def write(self, n: int, seed: int) -> list[str]:
         """Its n texts of this seed."""
         return [text for part in self.subject.texts(n, seed) for text in part]
@@ -154,7 +159,9 @@ def _ours(model: TextDiffusion, path: str, steps: int, refine: int, references: 
 def _way_in(model: TextDiffusion) -> int:
     """Parameters that a token passes through on its way to the latents: the frozen encoder's and the compressor's."""
     compressor = getattr(model.autoencoder, "compressor", None)
-    encoder = getattr(open_backbone(model.config.backbone), "layer_parameters", 0)
+    if model.backbone is None:
+        model.use_backbone(open_backbone(model.config.backbone, model.device))  # once: the refinements encode with it
+    encoder = getattr(model.backbone, "layer_parameters", 0)
     return encoder + (sum(p.numel() for p in compressor.parameters()) if compressor is not None else 0)
 
 

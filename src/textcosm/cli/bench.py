@@ -133,8 +133,7 @@ def _start(system: "System", device: str, threads: int | None, count: int, preci
     if system.subject.sources is not None:
         return None
     _tell(f"fresh process: {system.name}", 1, 1)
-    steps = "" if system.steps is None else f"{system.steps}+{system.refine}"
-    return in_fresh_process(write_afresh, system.path, steps, device, str(threads or ""), str(count), precision)
+    return in_fresh_process(write_afresh, system.path, system.asked, device, str(threads or ""), str(count), precision)
 
 
 def _tell(stage: str, done: int, total: int) -> None:

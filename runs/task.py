@@ -3,7 +3,7 @@
     python runs/task.py TASK MODEL RIVAL rule:copy ... --test TEST.jsonl --out DIR
 
 A model of ours is measured at every one of ``--steps`` and at its own number of steps, and there with each
-``--guidance`` and each ``--mbr`` as well; an encoder-decoder with each of ``--beams``. Speeds are timed in one go, in
+``--guidance``, each ``--mbr`` and, rewriting the source from its own latents, each ``--strength`` as well; an encoder-decoder with each of ``--beams``. Speeds are timed in one go, in
 rounds over all systems, so that a busy minute hurts them alike. ``--show outputs`` keeps sources and references off the
 page, for data that may not be copied.
 """
@@ -59,6 +59,9 @@ class TaskPlan(Plan):
     """Weights of the source, at a model's own steps, beside its own weight."""
     mbr: tuple[int, ...] = (5,)
     """Best of so many candidates, at a model's own steps."""
+    strength: tuple[float, ...] = ()
+    """Of rewriting, for tasks whose answers are near to their sources: the source's own latents, noised so far, are where
+    the answer begins."""
     beams: tuple[int, ...] = (4, 1)
     """Of the encoder-decoder: 1 is greedy, 0 draws; the first is shown."""
     rounds: int = 3
@@ -151,10 +154,18 @@ def _ours(given: str, plan: TaskPlan) -> tuple[list[System], tuple[str, ...]]:
         count = options.get("steps") if only_steps else None
         return System(f"{name}, {called}", name, [*identity, dict(options)], write, count, called == f"{own} steps")
 
+    def rewriting(strength: float) -> System:
+        def write(sources: list[str], seed: int) -> list[str]:
+            return model.rewrite(sources, strength, source=sources, seed=seed)
+
+        called, is_first = f"{name}, rewriting at {strength:g}", strength == plan.strength[0]
+        return System(called, name, [*identity, {"strength": strength}], write, None, is_first)
+
     numbers = sorted({own, *plan.steps}, reverse=True)
     found = [system(f"{steps} steps", True, steps=steps) for steps in numbers]
     found += [system(f"{own} steps, guidance {weight:g}", False, guidance=weight) for weight in plan.guidance]
     found += [system(f"{own} steps, best of {count}", False, mbr=count) for count in plan.mbr]
+    found += [rewriting(strength) for strength in plan.strength]
     sizes = sizes_of(model)
     return found, _millions(sizes["head"], sizes["denoiser"] + sizes["decompressor"])
 
@@ -278,7 +289,7 @@ def study(plan: TaskPlan, say: Callable[[str], None] = tell) -> Path:
         tables += [_samples(work, texts), _failures(work, texts)]
     names = [given if is_rule(given) else plain(given) for given in plan.systems]
     options = [plan.task, *names, *_flags("steps", plan.steps), *_flags("guidance", plan.guidance)]
-    options += [*_flags("mbr", plan.mbr), *_flags("beams", plan.beams), "--rounds", str(plan.rounds)]
+    options += [*_flags("mbr", plan.mbr), *_flags("strength", plan.strength), *_flags("beams", plan.beams), "--rounds", str(plan.rounds)]
     title = plan.task.replace("-", " ").capitalize()
     panels = _panels(work, known, timings)
     return write_page(plan.docs, plan.task, title, _said(work), tables, panels, command("task", plan, *options))

@@ -205,6 +205,16 @@ def test_guidance_weighs_the_source(answering):
     assert strong != answering.sample(**options) and answering.sample(**options, guidance=3.0, batch_size=2) == strong
 
 
+def test_a_rewriting_may_answer_its_own_source(answering):
+    options = {"seed": 3, "steps": 3}
+    plain, answer = answering.rewrite(SOURCES, 0.7, **options), answering.rewrite(SOURCES, 0.7, source=SOURCES, **options)
+    assert answer != plain and answering.rewrite(SOURCES, 0.7, source=SOURCES, batch_size=2, **options) == answer
+    assert answering.rewrite(SOURCES, 0, source=SOURCES, **options) == answering.rewrite(SOURCES, 0, **options)
+    assert answering.rewrite(SOURCES, 1, source=SOURCES, **options) == answering.sample(source=SOURCES, **options)
+    with pytest.raises(ConfigError, match="mbr chooses among texts from noise"):
+        answering.rewrite(SOURCES, 0.7, source=SOURCES, mbr=2)
+
+
 def test_a_models_own_guidance_waits_for_a_source(answering):
     own = replace(answering.config.sampler, guidance=2.0)
     guided = replace(answering, config=replace(answering.config, sampler=own))

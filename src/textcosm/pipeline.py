@@ -326,9 +326,12 @@ class TextDiffusion:
 
         The noise of a text is that of its place and the seed, the same at every strength. Needs the encoder; raises
         ConfigError for a strength outside [0, 1]. Below the earliest time at which the network's guess is worth more
-        than what it reads (control/rewrite.py), the latents go that part of the way to the guess at that time.
+        than what it reads (control/rewrite.py), the latents go that part of the way to the guess at that time. Give the
+        texts as ``source`` as well to a model that answers sources, and it answers them from where they stand.
         """
         time = time_of(strength)
+        if options.get("mbr", 1) != 1:
+            raise ConfigError("mbr chooses among texts from noise: leave it out where texts are rewritten")
         latents = self.encode(texts, options.get("batch_size", 64))
         if time == 0:
             return self.decode(latents)

@@ -21,10 +21,14 @@ def rewrite(
     *,
     options: Annotated[Asked, arg(name="")],
 ) -> None:
-    """Write texts anew, near to what they were. Needs the model's text encoder (the extra "hf")."""
+    """Write texts anew, near to what they were. Needs the model's text encoder (the extra "hf").
+
+    A model that answers sources takes each text for its own source as well: detox-16 keeps more of a text so.
+    """
     if not 0 <= strength <= 1:
         raise ConfigError(f"--strength is {strength}; give 0 (as it is) to 1 (forget it), such as 0.3")
     given = options.texts(texts)
-    written = options.open().rewrite(given, strength, **options.sampling)
+    model = options.open()
+    written = model.rewrite(given, strength, **options.sampling, source=given if model.reads_sources else None)
     rows = ({"source": source, "text": text} for source, text in zip(given, written, strict=True))
     write(rows, options.form, options.out)

@@ -216,6 +216,14 @@ def test_interpolate(run, refused, model):
     assert "--steps is 0" in refused("interpolate", "a", "b", "--steps", "0", "--model", model)
 
 
+def test_interpolate_along_a_file(run, refused, model, tmp_path):
+    (tmp_path / "stops.txt").write_text("\n".join(STORIES[:3]))
+    code, out, _ = run("interpolate", str(tmp_path / "stops.txt"), "--steps", "3", "--model", model)
+    path = TextDiffusion.load(model).interpolate(*STORIES[:3], steps=3)
+    assert (code, out.splitlines()) == (0, path) and len(path) == 5
+    assert "1 text given; a path needs at least 2" in refused("interpolate", "a dog", "--model", model)
+
+
 def test_an_encoder_other_than_the_one_trained_with(refused, tmp_path):
     other = tiny_model()
     other.backbone_fingerprint = "another"

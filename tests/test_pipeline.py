@@ -316,6 +316,13 @@ def test_interpolation_ends_at_its_ends(model):
         model.interpolate(*TEXTS, steps=1)
 
 
+def test_a_path_goes_through_all_its_stops(model):
+    stops = [TEXTS[0], TEXTS[1], TEXTS[0]]
+    path = model.interpolate(*stops, steps=3)
+    assert len(path) == 5 and path[::2] == model.decode(model.encode(stops))
+    assert path[1] == path[3] == model.interpolate(*TEXTS[:2], steps=3)[1]
+
+
 def test_slerp_keeps_the_length_and_bears_equal_ends():
     a, b = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
     torch.testing.assert_close(slerp(a, b, 0.5), torch.full((1, 2), 0.5**0.5))
@@ -434,6 +441,53 @@ def test_lower_precision_writes_and_is_not_saved(precision, tmp_path):
         model.use_precision("float32")
     with pytest.raises(ConfigError, match="cannot be saved: load it anew"):
         model.save(tmp_path / "model")
+
+
+def test_passes_that_cannot_be_compiled_stay_plain(monkeypatch):
+    model = tiny_model()
+    wanted = model.sample(2, steps=2)
+    assert "compiled passes gain nothing on this cpu: plain ones are used" in (model.use_compiled() or "")
+    assert model.sample(2, steps=2) == wanted
+
+    def broken(denoiser, **options):
+        def call(*given):
+            raise RuntimeError("no compiler")
+
+        denoiser._compiled_call_impl = call
+
+    monkeypatch.setattr(TextDiffusion, "device", torch.device("cuda"), raising=True)
+    monkeypatch.setattr(Denoiser, "compile", broken)
+    assert "torch.compile fails on this machine" in (model.use_compiled() or "") and not model.compiled
+    monkeypatch.undo()
+    assert model.sample(2, steps=2) == wanted
+
+
+@pytest.mark.gpu
+def test_a_graph_of_a_pass_writes_what_plain_passes_write():
+    model = tiny_model().to("cuda")
+    wanted = [model.sample(n, steps=3) for n in (1, 4)]
+    assert model.use_compiled() is None and model.compiled
+    assert [model.sample(n, steps=3) for n in (1, 4)] == wanted
+
+
+# --- the tokens of new texts
+
+
+def test_new_texts_are_written_in_the_tokens_of_the_training_texts():
+    model = tiny_model()
+    free = model.sample(8, steps=2, seed=1)
+    special = model.tokenizer.special
+    frames = {special.start, special.end, special.pad}
+    seen = model.encode(TEXTS) is not None and model.tokenizer.tokenize(TEXTS, 24).tokens.unique().tolist()
+    model.autoencoder.form_head.of_token[seen] = 0.5
+    model = replace(model)
+    assert model.scored_tokens == len({*seen, *frames}) < model.autoencoder.token_head.out_features
+    latents = torch.randn(6, *model.normaliser.shape)
+    chosen, _ = model._decode(latents, among=model._words)
+    logits = model.autoencoder.token_logits(model.autoencoder.decompress(model.normaliser.denormalise(latents)))
+    others = [t for t in range(logits.shape[-1]) if t not in {*seen, *frames}]
+    assert torch.equal(chosen, logits.index_fill(-1, torch.tensor(others), -torch.inf).argmax(-1))
+    assert model.sample(8, steps=2, seed=1) != free and model.decode(latents) == model.tokenizer.detokenize(*model._decode(latents))
 
 
 def test_bfloat16_runs_under_autocast_and_gives_float32(monkeypatch):

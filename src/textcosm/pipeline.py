@@ -3,7 +3,8 @@
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar, Unpack
 
@@ -23,7 +24,7 @@ from textcosm.diffusion.process import Point
 from textcosm.diffusion.sampling import SamplerConfig, later_seeds, seeds_of, trajectory
 from textcosm.diffusion.solvers import Solver
 from textcosm.errors import BackboneError, CheckpointError, ConfigError, DataError
-from textcosm.latent.autoencoder import Autoencoder
+from textcosm.latent.autoencoder import Autoencoder, Words
 from textcosm.latent.normaliser import Normaliser, new_normaliser
 from textcosm.nn.precision import Precision
 from textcosm.shapes import Latents, Times
@@ -108,6 +109,8 @@ class TextDiffusion:
     """The frozen encoder, opened at the first ``encode``; sampling needs it only to read sources."""
     precision: Precision = "float32"
     """Of the denoiser's matrices; see :meth:`use_precision`."""
+    compiled: bool = False
+    """Whether a pass of the denoiser is a CUDA graph; see :meth:`use_compiled`."""
 
     def __post_init__(self) -> None:
         for module in (self.autoencoder, self.normaliser, self.denoiser):
@@ -194,15 +197,17 @@ class TextDiffusion:
             found += [Reconstruction(*row) for row in zip(part, decoded, accuracy, strict=True)]
         return found
 
-    def interpolate(self, a: str, b: str, steps: int = 7) -> list[str]:
-        """``steps`` texts from ``a`` to ``b``, both ends included, along the arc between their latents.
+    def interpolate(self, a: str, b: str, *further: str, steps: int = 7) -> list[str]:
+        """A path of texts from ``a`` to ``b``, and on to each of the ``further`` ones: ``steps`` texts from one to the
+        next, both included, along the arc between their latents; a text in between stands once.
 
         The arc, not the chord: normalised latents lie near a sphere, and the middle of a chord is too short.
         """
         if steps < 2:
             raise ConfigError(f"steps is {steps}; an interpolation has at least its 2 ends")
-        start, end = self.encode([a, b])
-        return self.decode(torch.stack([slerp(start, end, k / (steps - 1)) for k in range(steps)]))
+        stops = self.encode([a, b, *further])
+        path = [slerp(*pair, k / (steps - 1)) for pair in pairwise(stops) for k in range(steps - 1)]
+        return self.decode(torch.stack([*path, stops[-1]]))
 
     def _encode(self, texts: list[str]) -> tuple[Latents, Tensor, Tensor]:
         """Normalised latents, the tokens that they hold, and their mask."""
@@ -212,8 +217,13 @@ class TextDiffusion:
         hidden = self.autoencoder.standardise(backbone.encode(tokens, mask))
         return self.normaliser.normalise(self.autoencoder.compress(hidden, mask)), tokens, mask
 
-    def _decode(self, latents: Tensor, rulings: Sequence[Ruling] = ()) -> tuple[Tensor, Tensor]:
-        """Token ids and written forms, each ``(batch, max_length)``; the rulings may change the tokens, in their order."""
+    def _decode(
+        self, latents: Tensor, rulings: Sequence[Ruling] = (), among: Words | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Token ids and written forms, each ``(batch, max_length)``: ``among`` a part of the vocabulary, or of all of it.
+
+        Rulings may change the tokens, in their order; they see all of it.
+        """
         expected = self.normaliser.shape
         if latents.ndim != 3 or tuple(latents.shape[1:]) != expected:
             raise ConfigError(
@@ -223,10 +233,13 @@ class TextDiffusion:
         for rows in row_slices(len(latents), DECODE_AT_ONCE):
             part = latents[rows].to(self.device, torch.float32)
             hidden = self.autoencoder.decompress(self.normaliser.denormalise(part))
-            logits = self.autoencoder.token_logits(hidden)
-            chosen = logits.argmax(-1)
-            for ruling in rulings:
-                chosen = ruling.select(rows).choose(logits, chosen)
+            if among is not None and not rulings:
+                chosen = among.likeliest(hidden)
+            else:
+                logits = self.autoencoder.token_logits(hidden)
+                chosen = logits.argmax(-1)
+                for ruling in rulings:
+                    chosen = ruling.select(rows).choose(logits, chosen)
             tokens.append(chosen)
             forms.append(self.autoencoder.form_logits(hidden, tokens[-1]).argmax(-1))
         return torch.cat(tokens), torch.cat(forms)
@@ -311,13 +324,21 @@ class TextDiffusion:
         return walk
 
     def _denoise(self, noisy: Latents, time: Times, last: Latents | None = None, memory: Memory | None = None) -> Latents:
+        if self.compiled:
+            torch.compiler.cudagraph_mark_step_begin()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-            return self.denoiser(noisy, time, last, memory).to(noisy.dtype)
+            clean = self.denoiser(noisy, time, last, memory).to(noisy.dtype)
+        return clean.clone() if self.compiled else clean  # a graph writes over what it gave before
 
     @torch.no_grad()
     def _write(self, latents: Latents, rows: slice, options: Sampling) -> list[str]:
-        """The texts of some rows, as the guides that rule over tokens have them."""
-        return self.tokenizer.detokenize(*self._decode(latents, self._rulings(rows, options)))
+        """The texts of some rows, as the guides that rule over tokens have them.
+
+        A text from noise is written in the tokens that the training texts held: the token head, the dearest part of the
+        way back, then costs less than half. One that began as a given text may keep any token.
+        """
+        among = self._words if options.get("start") is None else None
+        return self.tokenizer.detokenize(*self._decode(latents, self._rulings(rows, options), among))
 
     # --- a hand on the wheel
 
@@ -426,6 +447,12 @@ class TextDiffusion:
 
     # --- the machine and the encoder
 
+    @cached_property
+    def _words(self) -> Words | None:
+        """The tokens that new texts are written in."""
+        special = self.tokenizer.special
+        return self.autoencoder.learned_words((special.start, special.end, special.pad))
+
     @property
     def device(self) -> torch.device:
         return self.normaliser.mean.device
@@ -435,6 +462,7 @@ class TextDiffusion:
         for module in (self.autoencoder, self.normaliser, self.denoiser):
             module.to(device)
         self.backbone = None
+        self.__dict__.pop("_words", None)
         return self
 
     def use_precision(self, precision: Precision) -> str | None:
@@ -451,6 +479,30 @@ class TextDiffusion:
         if note is None:
             self.precision = precision
         return note
+
+    def use_compiled(self) -> str | None:
+        """Make a pass of the denoiser one CUDA graph from now on (torch.compile): at small batches its many launches cost
+        more than its arithmetic. The first pass of each new batch size then takes as long as compiling does.
+
+        Returns a note where this machine cannot, and passes stay as they are: on CPUs compiled passes took as long as plain
+        ones (docs/log.md).
+        """
+        if self.device.type != "cuda":
+            return f"compiled passes gain nothing on this {self.device.type}: plain ones are used"
+        self.denoiser.compile(mode="reduce-overhead", dynamic=False)
+        self.compiled = True
+        try:
+            self.sample(steps=2, refine=0)
+        except Exception as error:  # the compiler's own, of many kinds
+            self.denoiser._compiled_call_impl = None
+            self.compiled = False
+            return f"torch.compile fails on this machine ({type(error).__name__}): plain passes are used"
+        return None
+
+    @property
+    def scored_tokens(self) -> int:
+        """How many tokens are scored for each position of a new text: those that the training texts held."""
+        return self.autoencoder.token_head.out_features if self._words is None else len(self._words.tokens)
 
     def use_backbone(self, backbone: Backbone) -> "TextDiffusion":
         """Encode with this encoder; it must be the one that the model was trained with, else BackboneError."""

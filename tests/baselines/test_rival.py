@@ -113,6 +113,6 @@ def test_generate_writes_with_a_rival_and_says_what_it_cannot_do(rival, kind, tm
     assert main(["generate", "--model", str(tmp_path / "rival"), "-n", "3", "--seed", "5"]) == 0
     assert capsys.readouterr().out.splitlines() == [" ".join(text.split()) for text in rival(kind).sample(3, seed=5)]
     assert main(["generate", "--model", str(tmp_path / "rival"), "--solver", "heun"]) == 2
-    assert "leave --watch and --solver out" in capsys.readouterr().err
+    assert "no text diffusion model in latents: leave --solver out" in capsys.readouterr().err
     with pytest.raises(CheckpointError, match=rf"a rival \({kind}\); open it with textcosm.baselines.open_rival"):
         TextDiffusion.load(tmp_path / "rival", "cpu")

@@ -43,6 +43,8 @@ class System:
     """Vectors in a run."""
     gflop: float
     """2 x parameters x vectors, over all passes and the way back to text; attention's own products are left out."""
+    model: TextDiffusion | None = None
+    """Behind a system of ours."""
 
     @property
     def asked(self) -> str:
@@ -142,7 +144,8 @@ def _ours(model: TextDiffusion, path: str, steps: int, refine: int, references: 
     sizes, autoencoder = sizes_of(model), model.config.autoencoder
     passes = 2 * steps - 1 if model.config.sampler.solver == "heun" else steps
     slots, positions = autoencoder.num_latents, autoencoder.max_length
-    back = positions * (sizes["decompressor"] + sizes["head"])
+    head = model.scored_tokens * model.autoencoder.token_head.in_features
+    back = positions * (sizes["decompressor"] + head)
     work = passes * slots * sizes["denoiser"] + back
     name = f"{plain(path)}-{steps}"
     if refine:
@@ -152,7 +155,7 @@ def _ours(model: TextDiffusion, path: str, steps: int, refine: int, references: 
     subject = of_model(model, name, steps=steps, refine=refine, references=references)
     return System(
         name, path, steps, refine, subject, model.tokenizer, positions,
-        sizes["head"], sizes["denoiser"] + sizes["decompressor"], passes, slots, 2e-9 * work,
+        sizes["head"], sizes["denoiser"] + sizes["decompressor"], passes, slots, 2e-9 * work, model,
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from textcosm.cli.options import Device, MatrixPrecision, TaskName, parse_and_run
+from textcosm.cli.options import Compiled, Device, MatrixPrecision, TaskName, parse_and_run
 from textcosm.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def bench(
         int | None, arg(metavar="T", help="CPU threads.", help_behavior_hint="(default: as many as torch takes)")
     ] = None,
     precision: MatrixPrecision = "float32",
+    compiled: Compiled = False,
     fresh: Annotated[bool, arg(help="Measure cold start and peak memory too, in a fresh process for each.")] = True,
     against: Annotated[
         str | None,
@@ -72,6 +73,9 @@ def bench(
     if not is_able(torch.device(chosen), precision):
         print(f"{precision} has no fast matrices on this {chosen}: float32 is used", file=sys.stderr)
     found = open_systems(systems, sorted(set(steps)), chosen, _references(against, task), seed, precision)
+    if compiled:
+        for note in {note for system in found if system.model is not None and (note := system.model.use_compiled())}:
+            print(note, file=sys.stderr)
     taken = in_rounds({system.name: system.write for system in found}, sorted(set(batch)), rounds, seed, _tell)
     starts = {s.name: _start(s, chosen, threads, max(batch), precision) if fresh else None for s in found}
     print_table(table(found, taken, starts))

@@ -13,6 +13,7 @@ from textcosm.cli.options import (
     Candidates,
     Device,
     Guidance,
+    MatrixPrecision,
     Refinements,
     Solver,
     SourceField,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from textcosm.tasks import DataConfig
     from textcosm.training.fit import StepReport
 
+OF_SAMPLING = ("steps", "solver", "guidance", "refine", "mbr", "precision")
 PAIRED = ("rouge1", "rouge2", "rougeL", "bleu", "bertscore")  # of EvaluationConfig, whose import costs torch
 
 
@@ -109,6 +111,7 @@ def command(line: str) -> Callable[..., None]:
         guidance: Guidance = None,
         refine: Refinements = None,
         mbr: Candidates = 1,
+        precision: MatrixPrecision = "float32",
         seed: Annotated[int, arg(metavar="S", help="Of the texts, the real ones drawn, and MAUVE.")] = 0,
         batch_size: Annotated[int, arg(metavar="B", help="Texts made at a time.")] = 64,
         device: Device = None,
@@ -173,7 +176,7 @@ def command(line: str) -> Callable[..., None]:
         training = None if train is None else read_rows(train, text_field, pairs).all_answers
         chosen = device or str(best_device())
         how: dict[str, Any] = {"steps": steps, "solver": solver, "guidance": guidance, "refine": refine, "mbr": mbr}
-        how |= {"batch_size": batch_size}
+        how |= {"batch_size": batch_size, "precision": precision}
         asked = open_subject(subject, name, how, references, chosen, own_field)
         reader = None if judge == "none" else open_judge(judge, chosen)
         cache = cache or default_cache()
@@ -222,21 +225,22 @@ def open_subject(
 
     path, steps, batch_size = Path(given).expanduser(), how["steps"], how["batch_size"]
     if is_rule(given):
-        _refuse(how, ("steps", "solver", "guidance", "refine", "mbr"), f"{given} is a rule, which samples nothing")
+        _refuse(how, OF_SAMPLING, f"{given} is a rule, which samples nothing")
         if not references.has_targets:
             raise DataError(f"{given} answers sources and {references.name} holds none: give pairs, such as by --task NAME")
         return open_rule(given, references.draw_sources, name)
     if _is_file(given):
-        _refuse(how, ("steps", "solver", "guidance", "refine", "mbr"), f"{given} is a file of texts, made already")
+        _refuse(how, OF_SAMPLING, f"{given} is a file of texts, made already")
         found = of_file(path, field)
         return replace(found, name=name or found.name)
     rival = open_rival(path, name=name, steps=steps, batch_size=batch_size, device=device, references=references)
     if rival is not None:
-        _refuse(how, ("solver", "guidance", "refine", "mbr"), f"{given} is a rival, not a text diffusion model")
+        _refuse(how, OF_SAMPLING[1:], f"{given} is a rival, not a text diffusion model")
         return rival
     model = TextDiffusion.load(given, device)
     called = name or (path.resolve().parent.name if path.name == "model" else path.name)
-    return of_model(model, called, references=references, **how)
+    note = model.use_precision(how.pop("precision"))
+    return of_model(model, called, references=references, remarks=[f"{note}."] if note else [], **how)
 
 
 def _is_file(given: str) -> bool:
@@ -247,7 +251,8 @@ def _is_file(given: str) -> bool:
 
 
 def _refuse(how: dict[str, Any], names: tuple[str, ...], why: str) -> None:
-    asked = [name for name in names if how[name] != (1 if name == "mbr" else None)]
+    plain = {"mbr": 1, "precision": "float32"}
+    asked = [name for name in names if how[name] != plain.get(name)]
     if asked:
         raise ConfigError(f"{why}: leave {' and '.join('--' + name for name in asked)} out")
 

@@ -12,6 +12,7 @@ from tyro.conf import arg
 
 from textcosm.cli.options import (
     Candidates,
+    Compiled,
     Device,
     Guidance,
     Length,
@@ -91,6 +92,7 @@ def generate(
     ] = 64,
     source_field: SourceField = None,
     precision: MatrixPrecision = "float32",
+    compiled: Compiled = False,
     device: Device = None,
 ) -> None:
     """Write new texts, made from noise: free ones, or in answer to given ones."""
@@ -112,7 +114,7 @@ def generate(
         "length": length_of(length),
         "batch_size": batch_size,
     }
-    texts, notes = _texts(model, count, options, watch, device, _guide(probe, label, guide_scale), precision)
+    texts, notes = _texts(model, count, options, watch, device, _guide(probe, label, guide_scale), precision, compiled)
     write(_rows(texts, seed, sources), form, out, spaced=out is None and sys.stdout.isatty())  # for the reader's eye
     for note in notes:  # now, not before: what cannot be done is told in one line
         print(note, file=sys.stderr)
@@ -173,23 +175,33 @@ def _texts(
     device: str | None,
     guide: "GuideOf | None" = None,
     precision: "Precision" = "float32",
+    compiled: bool = False,
 ) -> tuple[Iterable[str], list[str]]:
     """The texts as they are ready, of a rival or of a model of ours, and what the reader must know of their sources."""
     from textcosm.baselines import is_rival
     from textcosm.pipeline import TextDiffusion
 
     if is_rival(model):
-        if guide or options.get("length") is not None:
-            raise ConfigError(f"{model} is no text diffusion model in latents: leave --probe and --length out")
-        if precision != "float32":
-            raise ConfigError(f"{model} is no text diffusion model in latents: leave --precision out")
-        return _of_rival(model, n, options, watch, device), []
+        ours = {
+            "--watch": watch,
+            "--solver": options.get("solver"),
+            "--guidance": options.get("guidance") is not None,
+            "--refine": options.get("refine"),
+            "--mbr": options.get("mbr") != 1,
+            "--length": options.get("length") is not None,
+            "--probe": guide,
+            "--precision": precision != "float32",
+            "--compile": compiled,
+        }
+        if asked := [name for name, given in ours.items() if given]:
+            raise ConfigError(f"{model} is no text diffusion model in latents: leave {' and '.join(asked)} out")
+        return _of_rival(model, n, options, device), []
     diffusion = TextDiffusion.load(model, device)
-    fallback = diffusion.use_precision(precision)
+    slower = [diffusion.use_precision(precision), diffusion.use_compiled() if compiled else None]
     if guide:
         options["guides"] = [guide(diffusion)]
     taught = diffusion.sampler(options).note
-    notes = [*filter(None, (taught, fallback)), *_notes(diffusion, model, options.get("source"))]
+    notes = [*filter(None, (taught, *slower)), *_notes(diffusion, model, options.get("source"))]
     if not watch:
         return chain.from_iterable(diffusion.stream(n, **options)), notes
     from rich.console import Console
@@ -199,13 +211,7 @@ def _texts(
     return watched(diffusion.trace(n, **options), Console(stderr=True)), notes
 
 
-def _of_rival(model: str, n: int, options: "Sampling", watch: bool, device: str | None) -> Iterable[str]:
-    if watch or options.get("solver") or options.get("guidance") is not None or options.get("mbr") != 1:
-        raise ConfigError(
-            f"{model} is no text diffusion model in latents: leave --watch and --solver out, --guidance and --mbr too"
-        )
-    if options.get("refine"):
-        raise ConfigError(f"{model} is no text diffusion model in latents: leave --refine out")
+def _of_rival(model: str, n: int, options: "Sampling", device: str | None) -> Iterable[str]:
     from textcosm.baselines import open_rival
 
     parts = open_rival(model, device).stream(

@@ -64,6 +64,10 @@ MatrixPrecision = Annotated[
         help="Numbers in the denoiser's matrices: float16 or int8 are faster on a CPU, bfloat16 where the hardware has it.",
     ),
 ]
+Compiled = Annotated[
+    bool,
+    arg(name="compile", help="On a GPU: a pass of the denoiser as one CUDA graph, which a minute of compiling makes."),
+]
 SourceField = Annotated[
     str | None, arg(metavar="FIELD", help="Which field holds the source.", help_behavior_hint="(default: the task's)")
 ]

@@ -28,7 +28,9 @@ def rewrite(
     if not 0 <= strength <= 1:
         raise ConfigError(f"--strength is {strength}; give 0 (as it is) to 1 (forget it), such as 0.3")
     given = options.texts(texts)
-    model = options.open()
-    written = model.rewrite(given, strength, **options.sampling, source=given if model.reads_sources else None)
+    model, sampling = options.open(), options.sampling
+    if model.reads_sources:
+        sampling["source"] = given
+    written = model.rewrite(given, strength, **sampling)
     rows = ({"source": source, "text": text} for source, text in zip(given, written, strict=True))
     write(rows, options.form, options.out)

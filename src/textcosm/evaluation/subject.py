@@ -1,7 +1,7 @@
 """What is evaluated: a name, a manifest of where its texts come from, and the texts themselves, by number and seed."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -68,11 +68,12 @@ def of_model(
     refine: int | None = None,
     mbr: int = 1,
     batch_size: int = BATCH,
+    remarks: Sequence[str] = (),
 ) -> Subject:
     """A text diffusion model with its own sampler, in which ``steps``, ``solver``, ``guidance`` and ``refine`` may be replaced.
 
     A model that reads sources answers those of the ``references``, where these have some; else it writes freely.
-    mbr: best of so many candidates. Raises ConfigError for settings that cannot be.
+    mbr: best of so many candidates. remarks: what a reader must know besides. Raises ConfigError for settings that cannot be.
     """
     options: Sampling = {
         "steps": steps,
@@ -89,7 +90,7 @@ def of_model(
     if asked is None:
         told_of_sources(model.denoiser, None, sampler.guidance)
     chooser(mbr)
-    manifest = {**_manifest(model, name), "sampler": asdict(sampler), "mbr": mbr}
+    manifest = {**_manifest(model, name), "sampler": asdict(sampler), "mbr": mbr, **({} if model.precision == "float32" else {"precision": model.precision})}
 
     def reconstruct(given: list[str]) -> list[Reconstruction]:
         return model.reconstruct(given, batch_size)
@@ -97,15 +98,15 @@ def of_model(
     def write(source: list[str], seed: int) -> Iterator[list[str]]:
         return model.stream(**options | {"source": source, "seed": seed})
 
-    taught = [f"{name} was {sampler.note}."] if sampler.note else []
+    taught = [*([f"{name} was {sampler.note}."] if sampler.note else []), *remarks]
 
-    def remarks(source: list[str]) -> list[str]:
+    def remarks_on(source: list[str]) -> list[str]:
         longer, limit = model.cut_sources(source), model.config.source.max_length
         cut = f"{longer} of {len(source)} sources were longer than {limit} tokens and were cut."
         return [*taught, *([cut] if longer else [])]
 
     if asked is not None:
-        return answering(name, manifest, asked, write, reconstruct, remarks)
+        return answering(name, manifest, asked, write, reconstruct, remarks_on)
 
     def texts(n: int, seed: int) -> Iterator[list[str]]:
         return model.stream(n, **options | {"seed": seed})

@@ -1,5 +1,6 @@
 """The autoencoder: L activations -> N latents -> L estimated activations -> tokens (arXiv 2506.21170)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -74,6 +75,18 @@ class AutoencoderConfig:
     def compresses(self) -> bool:
         """False where the latents are the activations themselves."""
         return self.compressor_depth > 0
+
+
+@dataclass(frozen=True)
+class Words:
+    """A part of the vocabulary, and the rows of the token head that score it: cheaper than the whole."""
+
+    tokens: Int[Tensor, " words"]
+    head: Float[Tensor, "words width"]
+
+    def likeliest(self, hidden: Activations) -> Tokens:
+        """The likeliest of these tokens at every position."""
+        return self.tokens[F.linear(hidden, self.head).argmax(-1)]
 
 
 class Autoencoder(nn.Module):
@@ -186,6 +199,15 @@ class Autoencoder(nn.Module):
     def token_logits(self, hidden: Activations) -> Logits:
         """Scores of every vocabulary token at every position."""
         return self.token_head(hidden)
+
+    def learned_words(self, always: Sequence[int]) -> "Words | None":
+        """The tokens that the training texts held, and these; None before they were counted."""
+        counted = self.form_head.counted
+        if not counted.any():
+            return None
+        counted[list(always)] = True
+        tokens = counted.nonzero().squeeze(1)
+        return Words(tokens, self.token_head.weight.detach()[tokens])
 
     def form_logits(self, hidden: Activations, tokens: Tokens) -> Float[Tensor, "batch length forms"]:
         """Scores of the written forms (case, space before) of the tokens chosen at every position."""

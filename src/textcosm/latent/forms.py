@@ -9,7 +9,7 @@ what they leave open, once the autoencoder is trained.
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from textcosm.shapes import NUM_FORMS
@@ -35,6 +35,11 @@ class FormHead(nn.Linear):
     ) -> Float[Tensor, "batch length forms"]:
         """Log-odds of the forms of ``tokens``, estimated at ``hidden``."""
         return self(hidden) + self._told(tokens, before(tokens))
+
+    @property
+    def counted(self) -> Bool[Tensor, " vocabulary"]:
+        """Which tokens the corpus held; none before :meth:`count`. Of one that it did not hold the table says nothing."""
+        return self.of_token.abs().amax(1) > 1e-5
 
     def _told(self, tokens: Tensor, preceding: Tensor) -> Tensor:
         return self.of_token[tokens] + self.after_token[preceding]

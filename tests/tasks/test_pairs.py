@@ -180,3 +180,11 @@ def test_settings_that_disagree(settings, message):
 def test_which_settings_mean_pairs():
     assert DataConfig(task="summarisation").is_paired and DataConfig(source_field="a", target_field="b").is_paired
     assert not DataConfig().is_paired and not DataConfig(task="stories", text_field="body").is_paired
+
+
+def test_all_questions_about_a_context_are_on_one_side(tmp_path):
+    rows = [{"context": f"Bo ran to town {k}.", "answer": a, "question": f"{a}?"} for k in range(40) for a in ("Bo", "ran", "town")]
+    task = PairTask(written(tmp_path, *rows), DataConfig(task="question-generation", valid_fraction=0.3))
+    contexts = {split: [e.source.split(" | ")[1] for e in task.examples(split)] for split in ("train", "valid")}
+    assert not set(contexts["train"]) & set(contexts["valid"]) and all(len(found) % 3 == 0 for found in contexts.values())
+    assert len(contexts["train"]) + len(contexts["valid"]) == 120 and min(map(len, contexts.values())) > 0

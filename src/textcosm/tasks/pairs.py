@@ -1,7 +1,7 @@
 """Pairs of a source and the texts that answer it, from a file or a hub dataset, and the task that they make."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from textcosm.errors import DataError
@@ -20,6 +20,8 @@ class Pair:
 
     source: str
     targets: tuple[str, ...]
+    group: str = field(default="", compare=False)
+    """What goes whole into one split: a source of several fields may share its last, the context, with other sources."""
 
     @property
     def is_whole(self) -> bool:
@@ -29,6 +31,8 @@ class Pair:
 
 class PairTask:
     """Texts that answer a source, split into training and validation by a hash of the source: it is on one side only.
+
+    Of a source of several fields the last is hashed, so that all questions about a context are on one side.
 
     A pair of several answers is as many examples. Pairs with a blank source or without an answer are left out.
     """
@@ -49,7 +53,7 @@ class PairTask:
         for pair in read_pairs(self.data, self.config):
             if not pair.is_whole:
                 self.left_out += 1
-            elif chosen(pair.source):
+            elif chosen(pair.group or pair.source):
                 yield from (Example(target, pair.source) for target in pair.targets)
 
 
@@ -66,7 +70,8 @@ def read_pairs(data: str | Path, config: DataConfig) -> Iterator[Pair]:
     sources, targets = _fields(config)
     where = None
     for where, record in _records(data):
-        yield Pair(_source(record, sources, where), _targets(record, targets, where))
+        parts = _source(record, sources, where)
+        yield Pair(_joined(parts), _targets(record, targets, where), parts[-1])
     if where is None:
         raise DataError(f"{data} holds no pairs; give data with at least one")
 
@@ -78,7 +83,7 @@ def read_sources(data: str | Path, config: DataConfig) -> Iterator[str]:
         return
     sources, _ = _fields(config)
     for where, record in _records(data):
-        yield _source(record, sources, where)
+        yield _joined(_source(record, sources, where))
 
 
 def pairs_of(sources: Sequence[str], targets: Sequence[str | Sequence[str]]) -> list[Pair]:
@@ -105,11 +110,15 @@ def _fields(config: DataConfig) -> tuple[tuple[tuple[str, ...], ...], tuple[str,
     return sources, targets if config.target_field is None else (config.target_field,)
 
 
-def _source(record: dict, alternatives: Sequence[tuple[str, ...]], where: str) -> str:
+def _source(record: dict, alternatives: Sequence[tuple[str, ...]], where: str) -> list[str]:
     fields = next((fields for fields in alternatives if all(field in record for field in fields)), None)
     if fields is None:
         raise _lacking("source", [" + ".join(fields) for fields in alternatives], record, where)
-    parts = [text_in(record, field, where) for field in fields]
+    return [text_in(record, field, where) for field in fields]
+
+
+def _joined(parts: Sequence[str]) -> str:
+    """The parts of a source as one text, blank where one of them is."""
     return SEPARATOR.join(parts) if all(part.strip() for part in parts) else ""
 
 

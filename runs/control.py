@@ -2,8 +2,9 @@
 
     python runs/control.py MODEL --test TEST.jsonl --out DIR
 
-Writes ``--docs/control.md`` with twenty unpicked outputs of each. Held-out texts give what is rewritten, the blanks (a
-third of the tokens, from the end of the first third on) and the beginnings (the first third).
+Writes ``--docs/control.md``. Held-out texts give what is measured: what is rewritten, the blanks (a third of the words,
+from the end of the first third on) and the beginnings (the first third). What is shown, unpicked, is made of texts of our
+own (``--examples``), since held-out ones may not be copied.
 """
 
 import statistics
@@ -22,6 +23,7 @@ from textcosm.evaluation.markdown import markdown_table
 from textcosm.pipeline import TextDiffusion
 
 SHOWN = 20
+STRENGTH_SHOWN = 0.3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +38,10 @@ class ControlPlan(Plan):
     """Tokens."""
     steps: int | None = None
     """The model's own by default."""
+    examples: Path = Path(__file__).with_name("examples.txt")
+    """A text a line, for the page."""
+    refine: int = 4
+    """Refinements of what is filled, continued and of a wanted length, beside none."""
 
 
 def study(plan: ControlPlan, say=tell) -> Path:
@@ -47,10 +53,10 @@ def study(plan: ControlPlan, say=tell) -> Path:
     def rewritten(strength: float) -> dict[str, Any]:
         found = model.rewrite(texts, strength, **options)
         kept = statistics.fmean(overlap(model, a, b) for a, b in zip(texts, found, strict=True))
-        return {"kept": kept, "perplexity": work.perplexity(found), "texts": found[:SHOWN]}
+        return {"kept": kept, "perplexity": work.perplexity(found)}
 
-    def of_length(length: int) -> dict[str, Any]:
-        found = model.sample(len(texts), length=length, **options)
+    def of_length(length: int, refine: int) -> dict[str, Any]:
+        found = model.sample(len(texts), length=length, refine=refine, **options)
         longest = model.config.autoencoder.max_length
         off = [int(row.sum()) - 2 - length for row in model.tokenizer.tokenize(found, longest).mask]
         whole = sum(text.rstrip("\"')").endswith((".", "!", "?")) for text in found) / len(found)
@@ -59,34 +65,51 @@ def study(plan: ControlPlan, say=tell) -> Path:
 
     def filled(found: list[Filled]) -> dict[str, Any]:
         perplexity, kept = work.perplexity([one.text for one in found]), statistics.fmean(one.kept for one in found)
-        return {"kept": kept, "perplexity": perplexity, "texts": [one.text for one in found[:SHOWN]]}
+        return {"kept": kept, "perplexity": perplexity}
 
     thirds = [split(text) for text in texts]
-    blanks = [f"{first} ____ {last}" for first, _, last in thirds]
+    blanks = [blank(text) for text in texts]
     lengths = [max(1, len(model.tokenizer.tokenize([middle], 512).tokens[0]) - 2) for _, middle, _ in thirds]
 
-    def infilled() -> dict[str, Any]:
-        return filled(model.infill(blanks, length=lengths, **options))
+    def infilled(refine: int) -> dict[str, Any]:
+        return filled(model.infill(blanks, length=lengths, refine=refine, **options))
 
-    def continued() -> dict[str, Any]:
-        return filled(model.complete([first for first, _, _ in thirds], **options))
+    def continued(refine: int) -> dict[str, Any]:
+        return filled(model.complete([first for first, _, _ in thirds], refine=refine, **options))
 
     def once(name: str, settings: Any, measure) -> dict[str, Any] | None:
         return work.once(name, [identity, plan.steps, settings], measure)
 
     real = work.once("real-perplexity", {}, lambda: {"perplexity": work.perplexity(texts)})
     rewriting = {s: once(f"rewrite-{s:g}", s, lambda s=s: rewritten(s)) for s in plan.strengths}
-    sizes = {k: once(f"length-{k}", k, lambda k=k: of_length(k)) for k in plan.lengths}
-    filling = once("infill", "infill", infilled)
-    continuing = once("continue", "continue", continued)
+    refined = sorted({0, plan.refine})
+    sizes = {(k, r): once(f"length-{k}+{r}", [k, r], lambda k=k, r=r: of_length(k, r)) for k in plan.lengths for r in refined}
+    filling = {r: once(f"infill+{r}", ["infill", r], lambda r=r: infilled(r)) for r in refined}
+    continuing = {r: once(f"continue+{r}", ["continue", r], lambda r=r: continued(r)) for r in refined}
+    examples = plan.examples.read_text(encoding="utf-8").splitlines()[:SHOWN]
+
+    def exemplary() -> dict[str, list[str]]:
+        refine = plan.refine
+        filled = model.infill([blank(text) for text in examples], refine=refine, **options)
+        begun = model.complete([split(text)[0] for text in examples], refine=refine, **options)
+        return {
+            "rewritten": model.rewrite(examples, STRENGTH_SHOWN, **options),
+            "filled": [one.text for one in filled],
+            "continued": [one.text for one in begun],
+        }
+
+    seen = once("examples", [examples, plan.refine], exemplary) or {"rewritten": [], "filled": [], "continued": []}
     parts = [
         "# A hand on the wheel",
         *work.said(),
         f"Judge perplexity of the held-out texts themselves: {shown(real and real['perplexity'], 1)}.",
-        *_rewriting(rewriting, texts),
+        *_rewriting(rewriting),
+        *_examples("text", f"rewritten at {STRENGTH_SHOWN:g}", examples, seen["rewritten"]),
         *_lengths(sizes),
-        *_filling("Filling blanks", filling, blanks),
-        *_filling("Continuing", continuing, [first for first, _, _ in thirds]),
+        *_filling("Filling blanks", filling),
+        *_examples("given", f"filled, {plan.refine} refinements", [blank(t) for t in examples], seen["filled"]),
+        *_filling("Continuing", continuing),
+        *_examples("given", f"continued, {plan.refine} refinements", [split(t)[0] for t in examples], seen["continued"]),
         f"```bash\n{command('control', plan, Path(plan.model).name)}\n```",
     ]
     plan.docs.mkdir(parents=True, exist_ok=True)
@@ -102,6 +125,12 @@ def split(text: str) -> tuple[str, str, str]:
     return " ".join(found[:a]), " ".join(found[a:b]), " ".join(found[b:])
 
 
+def blank(text: str) -> str:
+    """A text with its second third to be filled."""
+    first, _, last = split(text)
+    return f"{first} ____ {last}"
+
+
 def overlap(model: TextDiffusion, source: str, text: str) -> float:
     """The share of a source's tokens that the text has as well, each as often as it stands there, in any order."""
     longest = model.config.autoencoder.max_length
@@ -109,37 +138,42 @@ def overlap(model: TextDiffusion, source: str, text: str) -> float:
     return (a & b).total() / max(1, a.total())
 
 
-def _rewriting(found: dict[float, dict[str, Any] | None], texts: list[str]) -> list[str]:
+def _rewriting(found: dict[float, dict[str, Any] | None]) -> list[str]:
     rows = [
         (f"{strength:g}", f"{one['kept']:.3f}", shown(one["perplexity"], 1)) for strength, one in found.items() if one
     ]
     head = ("strength", "tokens of the source kept", "perplexity [95 %]")
-    last = next((one["texts"] for strength, one in found.items() if one and strength >= 0.3), [])
-    pairs = [(source, text) for source, text in zip(texts, last, strict=False)]
     said = "Tokens kept: the share of the source's tokens that are in the rewritten text, in any order."
-    return ["## Rewriting", said, markdown_table(head, rows), "### Unpicked", markdown_table(("source", "rewritten"), clean(pairs))]
+    return ["## Rewriting", said, markdown_table(head, rows)]
 
 
-def _lengths(found: dict[int, dict[str, Any] | None]) -> list[str]:
-    there = [(length, one) for length, one in found.items() if one]
+def _lengths(found: dict[tuple[int, int], dict[str, Any] | None]) -> list[str]:
+    there = [(length, refine, one) for (length, refine), one in found.items() if one]
     rows = [
-        (str(length), f"{one['error']:.2f}", f"{one['whole']:.3f}", shown(one["perplexity"], 1)) for length, one in there
+        (str(length), str(refine), f"{one['error']:.2f}", f"{one['whole']:.3f}", shown(one["perplexity"], 1))
+        for length, refine, one in there
     ]
-    head = ("tokens wanted", "mean absolute error", "texts that end with a sentence", "perplexity [95 %]")
-    each = max(1, SHOWN // max(1, len(there)))
-    pairs = [(str(length), text) for length, one in there for text in one["texts"][:each]]
+    head = ("tokens wanted", "refinements", "mean absolute error", "texts that end with a sentence", "perplexity [95 %]")
+    most = max((refine for _, refine, _ in there), default=0)
+    chosen = [(length, one) for length, refine, one in there if refine == most]
+    each = max(1, SHOWN // max(1, len(chosen)))
+    pairs = [(str(length), text) for length, one in chosen for text in one["texts"][:each]]
     return ["## Length", markdown_table(head, rows), "### Unpicked lengths", markdown_table(("tokens wanted", "text"), clean(pairs))]
 
 
-def _filling(title: str, found: dict[str, Any] | None, given: list[str]) -> list[str]:
-    if found is None:
+def _filling(title: str, found: dict[int, dict[str, Any] | None]) -> list[str]:
+    there = {refine: one for refine, one in found.items() if one}
+    if not there:
         return []
-    said = (
-        f"The decoder itself kept {found['kept']:.3f} of the given tokens, before they were written in; "
-        f"perplexity of the whole texts {shown(found['perplexity'], 1)}."
-    )
-    pairs = clean(list(zip(given, found["texts"], strict=False)))
-    return [f"## {title}", said, markdown_table(("given", "text"), pairs)]
+    said = "Kept: the share of the given tokens that the decoder itself put at their places, before they were written in."
+    rows = [(str(refine), f"{one['kept']:.3f}", shown(one["perplexity"], 1)) for refine, one in there.items()]
+    head = ("refinements", "given tokens kept", "perplexity of the whole texts [95 %]")
+    return [f"## {title}", said, markdown_table(head, rows)]
+
+
+def _examples(given: str, made: str, examples: list[str], found: list[str]) -> list[str]:
+    """Texts of our own beside what became of them."""
+    return [markdown_table((given, made), clean(list(zip(examples, found, strict=False))))] if found else []
 
 
 def clean(rows: list[tuple[str, str]]) -> list[tuple[str, ...]]:

@@ -36,13 +36,16 @@ def test_the_page_of_control(monkeypatch, tiny_model, tmp_path):
         tiny_model.save(tmp_path / "little")
         (tmp_path / "test.txt").write_text("\n".join(STORIES))
         plan = control.ControlPlan(
-            model=str(tmp_path / "little"), test=tmp_path / "test.txt", out=tmp_path / "out", docs=tmp_path / "docs", texts=3,
+            model=str(tmp_path / "little"), test=tmp_path / "test.txt", out=tmp_path / "out", docs=tmp_path / "docs", examples=tmp_path / "own.txt", texts=3,
             strengths=(0.0, 0.5), lengths=(8,), steps=2, threads=torch.get_num_threads(), device="cpu",
         )  # fmt: skip
+        (tmp_path / "own.txt").write_text("The dog saw a cat. It ran home again.\n")
         page = control.study(plan, lambda line: None)
         text, read = page.read_text(encoding="utf-8"), judge.texts
         assert "## Rewriting" in text and "| 0.5 | " in text and "\n| 8 | " in text
         assert "## Filling blanks" in text and "## Continuing" in text and str(tmp_path) not in text
+        assert "| The dog saw a cat. It ran home again. | " in text and not any(story in text for story in STORIES)
+        assert text.count("| The dog saw \\_\\_\\_\\_ ran home again. | ") == 1
         assert control.study(plan, lambda line: None).read_text(encoding="utf-8") == text and judge.texts == read
     finally:
         for name in ("control", "study", "page"):

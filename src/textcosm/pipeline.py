@@ -422,7 +422,7 @@ class TextDiffusion:
 
     @property
     def _decoder(self) -> Decoder:
-        return Decoder(self.autoencoder, self.normaliser, self.tokenizer)
+        return Decoder(self.autoencoder, self.normaliser, self.tokenizer, self._words)
 
     # --- sources
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from textcosm.cli.given import given_texts
-from textcosm.cli.options import Device, Length, Model, Seed, Solver, Steps, TextField, length_of
+from textcosm.cli.options import Device, Length, Model, Refinements, Seed, Solver, Steps, TextField, length_of
 from textcosm.cli.written import Form, Out
 from textcosm.errors import DataError
 
@@ -20,6 +20,7 @@ class Asked:
     model: Model = "stories-16"
     steps: Steps = None
     solver: Solver = None
+    refine: Refinements = None
     seed: Seed = 0
     form: Form = "text"
     out: Out = None
@@ -44,4 +45,10 @@ class Asked:
     @property
     def sampling(self) -> "Sampling":
         """How it is to sample."""
-        return {"length": length_of(self.length), "steps": self.steps, "solver": self.solver, "seed": self.seed}
+        return {
+            "length": length_of(self.length),
+            "steps": self.steps,
+            "solver": self.solver,
+            "refine": self.refine,
+            "seed": self.seed,
+        }

@@ -1,15 +1,16 @@
 """What a guide asks the decoder: how likely tokens are at their places, differentiable in the latents."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import log
 from typing import Protocol, runtime_checkable
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from textcosm.latent.autoencoder import Autoencoder
+from textcosm.latent.autoencoder import Autoencoder, Words
 from textcosm.latent.normaliser import Normaliser
 from textcosm.shapes import Activations, Latents, Logits, Tokens
 from textcosm.text.tokenizer import Tokenizer
@@ -28,6 +29,15 @@ class Decoder:
     autoencoder: Autoencoder
     normaliser: Normaliser
     tokenizer: Tokenizer
+    words: Words | None = None
+    """What stands for the whole vocabulary; None: all of it."""
+
+    def including(self, tokens: Int[Tensor, "..."]) -> "Decoder":
+        """The same with these tokens among its words."""
+        if self.words is None:
+            return self
+        joined = torch.cat((self.words.tokens, tokens.flatten().to(self.words.tokens.device))).unique()
+        return replace(self, words=Words(joined, self.autoencoder.token_head.weight.detach()[joined]))
 
     def hidden(self, latents: Latents) -> Activations:
         """The decompressor's estimates at all positions."""
@@ -43,7 +53,9 @@ class Decoder:
         return scores.logsumexp(-1) + log(self.autoencoder.token_head.out_features / len(self._negatives))
 
     def whole(self, hidden: Activations) -> Float[Tensor, "batch length"]:
-        """The exact log-sum of the scores of the whole vocabulary."""
+        """The exact log-sum of the scores of the vocabulary, or of the words that stand for it."""
+        if self.words is not None:
+            return F.linear(hidden, self.words.head).logsumexp(-1)
         return self.autoencoder.token_logits(hidden).logsumexp(-1)
 
     @cached_property
@@ -52,7 +64,7 @@ class Decoder:
         drawn = torch.randperm(len(weight), generator=torch.Generator().manual_seed(0))
         return drawn[:NEGATIVES].to(weight.device)
 
-    def words(self, logits: Logits, tokens: Tokens, where: Bool[Tensor, "batch length"]) -> Tokens:
+    def worded(self, logits: Logits, tokens: Tokens, where: Bool[Tensor, "batch length"]) -> Tokens:
         """``tokens``, but the likeliest word ``where`` they are no words but frames: a start, an end, padding, a mask."""
         special = self.tokenizer.special
         frames = torch.tensor([special.start, special.end, special.pad, special.mask], device=tokens.device)

@@ -20,20 +20,27 @@ def ascend(score: Score, latents: Latents, length: float | Float[Tensor, " batch
 
     Lengths are in latent vectors: 1 moves a text by as much as the norm of one normalised latent, sqrt(width).
     """
-    with torch.enable_grad():
-        here = latents.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(score(here).sum(), here)
-    norm = gradient.flatten(1).norm(dim=1).clamp_min(1e-12)
-    step = length * latents.shape[-1] ** 0.5 / norm
-    return latents + step[:, None, None] * gradient
+    _, direction = _read(score, latents)
+    return latents + torch.as_tensor(length, device=latents.device).view(-1, 1, 1) * direction
 
 
 def persuade(log_probability: Score, latents: Latents, length: float, steps: int) -> Latents:
     """So many steps towards a certainty, each at most ``length`` long, and the shorter the more likely it is already."""
     for _ in range(steps):
-        doubt = -torch.expm1(log_probability(latents).clamp(max=0))
-        latents = ascend(log_probability, latents, length * doubt)
+        found, direction = _read(log_probability, latents)
+        doubt = -torch.expm1(found.clamp(max=0))
+        latents = latents + length * doubt[:, None, None] * direction
     return latents
+
+
+def _read(score: Score, latents: Latents) -> tuple[Float[Tensor, " batch"], Latents]:
+    """The scores, and for each text its gradient at the length of one latent vector: one pass and its way back."""
+    with torch.enable_grad():
+        here = latents.detach().requires_grad_()
+        found = score(here)
+        (gradient,) = torch.autograd.grad(found.sum(), here)
+    norm = gradient.flatten(1).norm(dim=1).clamp_min(1e-12)
+    return found.detach(), gradient * (latents.shape[-1] ** 0.5 / norm)[:, None, None]
 
 
 @dataclass(frozen=True)

@@ -151,7 +151,7 @@ class Known:
             known[row, 1 : len(layout.tokens)] = True
             for blank in layout.blanks:
                 known[row, blank.start : blank.stop] = False
-        return cls(decoder, tokens, known)
+        return cls(decoder.including(tokens), tokens, known)
 
     def select(self, rows: slice) -> "Known":
         return replace(self, tokens=self.tokens[rows], known=self.known[rows])
@@ -175,7 +175,7 @@ class Known:
         known, given = self.known.to(tokens.device), self.tokens.to(tokens.device)
         between = ~known & (known.flip(1).cumsum(1).flip(1) > 0)
         between[:, 0] = False
-        return torch.where(known, given, self.decoder.words(logits, tokens, between))
+        return torch.where(known, given, self.decoder.worded(logits, tokens, between))
 
     def kept(self, tokens: Tokens) -> Float[Tensor, " batch"]:
         """The share of each text's known tokens, its end left out, that are at their places in ``tokens``."""

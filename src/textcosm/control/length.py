@@ -99,7 +99,7 @@ class Ending:
         """``tokens`` with the end put in its place, and words for the frames that were decoded before it."""
         end_id = self.decoder.tokenizer.end_id
         places = torch.arange(tokens.shape[1], device=tokens.device)
-        body = self.decoder.words(logits, tokens, (places > 0).expand_as(tokens))
+        body = self.decoder.worded(logits, tokens, (places > 0).expand_as(tokens))
         ends = self._ends(logits[..., end_id] - logits.logsumexp(-1), body)[:, None]
         return torch.where(places < ends, body, torch.where(places == ends, end_id, tokens))
 

@@ -9,10 +9,8 @@ import pytest
 from rich.console import Console
 
 from textcosm.cli import table
-from textcosm.diffusion.denoiser import SourceConfig, new_denoiser
 from textcosm.evaluation.report import read_report
 from textcosm.testing import tiny_model
-from textcosm.text.tiny import TinyBackbone
 
 for package in ("sacrebleu", "jinja2", "matplotlib"):
     pytest.importorskip(package)
@@ -100,11 +98,8 @@ FIELDS = ["--source-field", "toxic", "--target-field", "polite"]
 @pytest.fixture
 def polite(here) -> Path:
     """A model that reads sources, and pairs in fields of their own names and in those of a task."""
-    plain = tiny_model()
-    config = replace(plain.config, denoiser=replace(plain.config.denoiser, source_depth=1), source=SourceConfig(6))
-    denoiser = new_denoiser(config.denoiser, config.schedule, plain.normaliser.shape, TinyBackbone().width)
     record = {"recipe": {"data": {"task": "detoxification", "source_field": None, "target_field": None}}}
-    replace(plain, config=config, denoiser=denoiser, record=record, backbone=None).save(here / "polite")
+    replace(tiny_model(source_length=6), record=record).save(here / "polite")
     (here / "pairs.jsonl").write_text("\n".join(map(json.dumps, PAIRS)))
     rows = [{"source": row["toxic"], "targets": [row["polite"], "Fine."]} for row in PAIRS]
     (here / "task.jsonl").write_text("\n".join(map(json.dumps, rows)))

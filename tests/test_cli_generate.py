@@ -10,27 +10,18 @@ import torch
 
 from textcosm import cli
 from textcosm.cli.given import given_texts, is_data
-from textcosm.diffusion.denoiser import SourceConfig, new_denoiser
 from textcosm.nn.precision import is_able
 from textcosm.pipeline import TextDiffusion
 from textcosm.tasks import DataConfig
 from textcosm.testing import tiny_model
-from textcosm.text.tiny import TinyBackbone
 
 RUDE = ["Go home .", "What a messy room you have , you lazy cat , and nobody wants to see it !"]
 
 
 def answering_model(task: str | None = "detoxification") -> TextDiffusion:
     """Untrained, and it reads sources of at most 12 tokens."""
-    plain = tiny_model()
-    config = replace(plain.config, denoiser=replace(plain.config.denoiser, source_depth=1), source=SourceConfig(12))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        denoiser = new_denoiser(config.denoiser, config.schedule, plain.normaliser.shape, TinyBackbone().width)
-        for parameter in denoiser.parameters():
-            torch.nn.init.normal_(parameter, std=0.3)
     record = {"recipe": {"data": {"task": task, "source_field": None, "target_field": None, "valid_fraction": 0.1}}}
-    return replace(plain, config=config, denoiser=denoiser, backbone=None, record=record)
+    return replace(tiny_model(source_length=12), record=record)
 
 
 @pytest.fixture(scope="module")

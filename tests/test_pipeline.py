@@ -9,7 +9,7 @@ import textcosm
 from textcosm import pipeline
 from textcosm.config import Config
 from textcosm.control.mbr import chooser
-from textcosm.diffusion.denoiser import Denoiser, SourceConfig, new_denoiser
+from textcosm.diffusion.denoiser import Denoiser
 from textcosm.diffusion.sampling import SamplerConfig, seeds_of
 from textcosm.errors import BackboneError, CheckpointError, ConfigError, DataError
 from textcosm.pipeline import TextDiffusion, find_model, shipped_models, slerp
@@ -171,13 +171,7 @@ SOURCES = ["The dog ran home at night.", "Anna saw a bird.", "It rained, and so 
 @pytest.fixture(scope="module")
 def answering() -> TextDiffusion:
     """A model that reads sources, with weights that make them matter."""
-    plain = tiny_model()
-    config = replace(plain.config, denoiser=replace(plain.config.denoiser, source_depth=1), source=SourceConfig(12))
-    torch.manual_seed(0)
-    denoiser = new_denoiser(config.denoiser, config.schedule, plain.normaliser.shape, TinyBackbone().width)
-    for parameter in denoiser.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
-    return replace(plain, config=config, denoiser=denoiser, backbone=None)
+    return tiny_model(source_length=12)
 
 
 def test_one_text_for_each_source_the_same_in_any_batch(answering):

@@ -13,7 +13,6 @@ import torch
 from textcosm.baselines.rival import Rival, count_forms, new_network
 from textcosm.baselines.settings import RivalConfig, RivalSampler
 from textcosm.baselines.tokens import Vocabulary
-from textcosm.diffusion.denoiser import new_denoiser
 from textcosm.errors import ConfigError, DataError
 from textcosm.evaluation.judges import Judge, Readings, Surprise
 from textcosm.evaluation.paired import Scorers
@@ -57,12 +56,7 @@ def task(monkeypatch):
 @pytest.fixture
 def model(tmp_path):
     """The folder of an untrained model that reads sources."""
-    plain = tiny_model()
-    config = replace(plain.config, denoiser=replace(plain.config.denoiser, source_depth=1))
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        denoiser = new_denoiser(config.denoiser, config.schedule, plain.normaliser.shape, TinyBackbone().width)
-    replace(plain, config=config, denoiser=denoiser, backbone=None).save(tmp_path / "ours")
+    tiny_model(source_length=512).save(tmp_path / "ours")
     return str(tmp_path / "ours")
 
 

@@ -8,13 +8,14 @@ Each check raises AssertionError with one line on what is wrong, so that it can 
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from textcosm.diffusion.denoiser import new_denoiser
+from textcosm.diffusion.denoiser import SourceConfig, new_denoiser
 from textcosm.diffusion.process import Point, ReverseProcess
 from textcosm.diffusion.schedule import TanSchedule
 from textcosm.diffusion.solvers import Solver
@@ -32,15 +33,22 @@ SENTENCES = (
 """A short and a long text, for checks that need text."""
 
 
-def tiny_model(seed: int = 0) -> TextDiffusion:
-    """An untrained model of the preset ``tiny``: every method works, on any machine, in milliseconds; the texts are noise."""
+def tiny_model(seed: int = 0, source_length: int | None = None) -> TextDiffusion:
+    """An untrained model of the preset ``tiny``: every method works, on any machine, in milliseconds; the texts are noise.
+
+    source_length: make it read sources of so many tokens at most, with weights that let them matter.
+    """
     config = preset("tiny").recipe.model
+    if source_length is not None:
+        config = replace(config, denoiser=replace(config.denoiser, source_depth=1), source=SourceConfig(source_length))
     backbone = open_backbone(config.backbone)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         autoencoder = Autoencoder(config.autoencoder, backbone.width, backbone.vocab_size)
         normaliser = new_normaliser(autoencoder, config.normaliser)
         denoiser = new_denoiser(config.denoiser, config.schedule, normaliser.shape, backbone.width)
+        for parameter in denoiser.parameters() if source_length is not None else ():
+            torch.nn.init.normal_(parameter, std=0.3)
     return TextDiffusion(config, autoencoder, normaliser, denoiser, backbone.tokenizer, backbone.fingerprint)
 
 

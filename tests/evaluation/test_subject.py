@@ -4,14 +4,11 @@ import json
 from dataclasses import replace
 
 import pytest
-import torch
 
-from textcosm.diffusion.denoiser import SourceConfig, new_denoiser
 from textcosm.errors import ConfigError, DataError
 from textcosm.evaluation.rows import Row, Rows
 from textcosm.evaluation.subject import Subject, answering, of_file, of_model
 from textcosm.testing import tiny_model
-from textcosm.text.tiny import TinyBackbone
 
 
 def all_of(subject: Subject, n: int, seed: int) -> list[str]:
@@ -33,17 +30,8 @@ PAIRS = Rows("polite", tuple(Row(f"It is {i}.", f"Damp {i} !", (f"It is {i}.", f
 @pytest.fixture(scope="module")
 def answering_model():
     """Untrained; reads sources of at most 4 tokens, and has a guidance of its own."""
-    plain = tiny_model_of_seed(0)
-    config = replace(
-        plain.config,
-        denoiser=replace(plain.config.denoiser, source_depth=1),
-        source=SourceConfig(4),
-        sampler=replace(plain.config.sampler, guidance=2.0),
-    )
-    denoiser = new_denoiser(config.denoiser, config.schedule, plain.normaliser.shape, TinyBackbone().width)
-    for parameter in denoiser.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
-    return replace(plain, config=config, denoiser=denoiser, backbone=None)
+    model = tiny_model_of_seed(0, source_length=4)
+    return replace(model, config=replace(model.config, sampler=replace(model.config.sampler, guidance=2.0)))
 
 
 def test_a_model_answers_the_sources_of_its_references(answering_model):
@@ -91,8 +79,8 @@ def test_the_sha256_is_of_the_weights(tiny_model):
     assert of_model(tiny_model, "a").manifest["sha256"] != of_model(other, "a").manifest["sha256"]
 
 
-def tiny_model_of_seed(seed: int):
-    return tiny_model(seed)
+def tiny_model_of_seed(seed: int, **options):
+    return tiny_model(seed, **options)
 
 
 def test_a_bad_solver_is_refused_before_any_work(tiny_model):

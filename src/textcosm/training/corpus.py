@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
@@ -42,31 +42,34 @@ class LatentStore:
 
 def make_texts(run: Run) -> Generator[StepReport, None, tuple[TextStore, TextStore]]:
     """The tokens of the training and validation texts, with their activations where they are cached."""
-    length = run.recipe.model.autoencoder.max_length
-    stores = []
-    for split in SPLITS:
-        settings = text_settings(run, split)
-        folder = run.cache / f"{split}-texts"
-        if not is_made(folder, settings):
-            yield from _write(run, folder, _texts(run, split), length, settings, f"tokenise {split}")
-        stores.append(_opened(run, f"{split}-texts", f"{split}-activations", settings))
-    if stores[0].main == 0:
+    train, valid = yield from _stores(run, run.recipe.model.autoencoder.max_length, _texts, text_settings, "texts")
+    if train.main == 0:
         raise DataError(f"{run.data} gave no texts for training; give more texts or a smaller valid_fraction")
-    return stores[0], stores[1]
+    return train, valid
 
 
 def make_sources(run: Run) -> Generator[StepReport, None, tuple[TextStore, TextStore]]:
     """The tokens of the sources that the main corpus answers, row i for text i, in the splits of :func:`make_texts`."""
-    length = run.recipe.model.source.max_length
+    return (yield from _stores(run, run.recipe.model.source.max_length, _sources, source_settings, "sources"))
+
+
+def _stores(
+    run: Run,
+    length: int,
+    corpora: Callable[[Run, str], "_Corpora"],
+    settings_of: Callable[[Run, str], dict[str, Any]],
+    kind: str,
+) -> Generator[StepReport, None, tuple[TextStore, TextStore]]:
+    """The tokens of both splits, each made once and kept by its settings."""
     stores = []
     for split in SPLITS:
-        settings = source_settings(run, split)
-        folder = run.cache / f"{split}-sources"
-        if not is_made(folder, settings):
-            task = open_task(run.data, run.recipe.data)
-            sources = (example.source or "" for example in _examples(task, split))
-            yield from _write(run, folder, _Corpora(task, (sources,)), length, settings, f"tokenise sources {split}")
-        stores.append(_opened(run, f"{split}-sources", f"{split}-sources-activations", settings))
+        settings = settings_of(run, split)
+        name = f"{split}-{kind}"
+        if not is_made(run.cache / name, settings):
+            stage = f"tokenise {split}" if kind == "texts" else f"tokenise {kind} {split}"
+            yield from _write(run, run.cache / name, corpora(run, split), length, settings, stage)
+        activations = f"{split}-activations" if kind == "texts" else f"{name}-activations"
+        stores.append(_opened(run, name, activations, settings))
     return stores[0], stores[1]
 
 
@@ -87,6 +90,11 @@ def _texts(run: Run, split: str) -> _Corpora:
     config = DataConfig(recipe.data.text_field, recipe.data.valid_fraction)
     more = (example.text for example in open_task(recipe.autoencoder_data, config).examples(split))
     return _Corpora(task, (main, more))
+
+
+def _sources(run: Run, split: str) -> _Corpora:
+    task = open_task(run.data, run.recipe.data)
+    return _Corpora(task, ((example.source or "" for example in _examples(task, split)),))
 
 
 def _examples(task: Task, split: str) -> Iterator[Example]:

@@ -442,8 +442,9 @@ class TextDiffusion:
         batch = backbone.tokenize(source, self.config.source.max_length)
         tokens, mask = batch.tokens.to(self.device), batch.mask.to(self.device)
         activations = backbone.encode(tokens, mask)
+        latents = self.encode(source) if self.config.denoiser.source_latents else None
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-            return self.denoiser.encode_source(activations, mask)
+            return self.denoiser.encode_source(activations, mask, latents)
 
     # --- the machine and the encoder
 

@@ -141,16 +141,25 @@ _STORIES_UNCOMPRESSED = replace(
 
 
 def _answering(
-    task: str, length: int, source: SourceConfig, source_depth: int, autoencoder_steps: int, fit: FitConfig
+    task: str,
+    length: int,
+    source: SourceConfig,
+    source_depth: int,
+    autoencoder_steps: int,
+    fit: FitConfig,
+    near: bool = False,
 ) -> Recipe:
-    """Both settings that the paper does not have are on: for short runs they are worth the most (docs/log.md)."""
+    """Both settings that the paper does not have are on: for short runs they are worth the most (docs/log.md).
+
+    near: whether answers are near to their sources, whose latents are then read as well.
+    """
     model = _STORIES_CPU.model
     return replace(
         _STORIES_CPU,
         model=replace(
             model,
             autoencoder=replace(model.autoencoder, max_length=length),
-            denoiser=replace(model.denoiser, source_depth=source_depth, linear_rank=1024),
+            denoiser=replace(model.denoiser, source_depth=source_depth, linear_rank=1024, source_latents=near),
             # A source leaves less to guess than noise does: the last, fine part of the way is within reach.
             diffusion_objective=DiffusionObjectiveConfig(min_time=0.02),
             sampler=replace(model.sampler, end_time=0.1),
@@ -166,7 +175,8 @@ def _answering(
 
 # Sentences of 15 tokens in the mean, with paraphrases of 13: 99.9 % are whole within these lengths.
 _DETOX = _answering(
-    "detoxification", 32, SourceConfig(64), 4, 800, replace(_STORIES_CPU.diffusion_training, steps=1600)
+    "detoxification", 32, SourceConfig(64), 4, 800, replace(_STORIES_CPU.diffusion_training, steps=1600),
+    near=True,
 )
 
 # A context has 172 tokens in the mean and an article 340: most of a step goes into reading, so batches are of half the
@@ -293,5 +303,5 @@ def answering(recipe: Recipe) -> Recipe:
 
 def unconditional(recipe: Recipe) -> Recipe:
     """``recipe`` for texts alone."""
-    model = replace(recipe.model, denoiser=replace(recipe.model.denoiser, source_depth=0))
+    model = replace(recipe.model, denoiser=replace(recipe.model.denoiser, source_depth=0, source_latents=False))
     return replace(recipe, model=model, data=DataConfig(recipe.data.text_field, recipe.data.valid_fraction))

@@ -52,11 +52,12 @@ def test_latents_are_the_stream_where_the_widths_agree():
     assert build(latent_width=12).leave.weight.shape == (12, 16)
 
 
-@pytest.mark.parametrize("changes", [{}, {"latent_width": 12}, {"slots": 6}, {"source_depth": 2, "source_width": 8}])
+@pytest.mark.parametrize("changes", [{}, {"latent_width": 12}, {"slots": 6}, {"source_depth": 2, "source_width": 8},
+                                     {"source_depth": 1, "source_width": 8, "source_latents": True}])  # fmt: skip
 def test_every_parameter_learns(changes):
     denoiser = build(**changes)
     noisy, time, guess = inputs(width=changes.get("latent_width", 16))
-    memory = denoiser.encode_source(*source()) if denoiser.source else None
+    memory = denoiser.encode_source(*source(), torch.randn_like(noisy)) if denoiser.source else None
     clean = denoiser(noisy, time, guess, memory)
     assert clean.shape == noisy.shape
     clean.square().mul(torch.rand_like(clean)).sum().backward()
@@ -155,6 +156,21 @@ def test_memory_of_some_rows():
     torch.testing.assert_close(denoiser(noisy[order], time[order], None, memory[order]), whole[order])
 
 
+def test_the_latents_of_a_source_are_read_slot_by_slot_unless_it_is_dropped():
+    denoiser, (noisy, time, _) = build(source_depth=1, source_width=8, source_latents=True), inputs()
+    beside = torch.randn_like(noisy)
+    memory = denoiser.encode_source(*source(), beside)
+    told = denoiser(noisy, time, None, memory)
+    assert not torch.allclose(told, denoiser(noisy, time, None, denoiser.encode_source(*source(), -beside)), atol=1e-3)
+    rows = torch.tensor([False, True, True])
+    dropped = denoiser(noisy, time, None, memory.without(rows))
+    torch.testing.assert_close(dropped[0], told[0])
+    torch.testing.assert_close(dropped[1:], denoiser(noisy, time)[1:])
+    torch.testing.assert_close(denoiser(noisy[1:], time[1:], None, memory[1:]), told[1:])
+    with pytest.raises(ConfigError, match="reads the latents of a source beside its activations: give them too"):
+        denoiser.encode_source(*source())
+
+
 def test_bfloat16_autocast():
     denoiser, (noisy, time, guess) = build(source_depth=1, source_width=8), inputs()
     with torch.autocast("cpu", torch.bfloat16):
@@ -170,6 +186,7 @@ def test_bfloat16_autocast():
         ({"source_depth": -1}, "source_depth = -1 is below 0"),
         ({"dropout": 1.0}, "dropout = 1.0 is outside"),
         ({"source_depth": 1}, "source_depth = 1 needs source_width"),
+        ({"source_latents": True}, "source_latents needs a source encoder"),
     ],
 )
 def test_wrong_settings(wrong, message):

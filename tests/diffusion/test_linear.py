@@ -95,3 +95,59 @@ def test_sizes_that_do_not_fit_are_refused(changes, shape, message):
 def test_a_covariance_needs_texts():
     with pytest.raises(ConfigError, match="2 texts or more, got 0"):
         LinearGuess(2, SLOTS, WIDTH, SCHEDULE).fit(list, torch.Generator())
+
+
+# --- sources whose own latents are given
+
+
+@pytest.fixture
+def pairs(latents):
+    """Sources, and answers that are a linear change of them beside noise of their own."""
+    generator = torch.Generator().manual_seed(3)
+    change = torch.linalg.qr(torch.randn(SLOTS * WIDTH, SLOTS * WIDTH, generator=generator)).Q
+    answers = 0.8 * (latents.flatten(1) @ change) + 0.2 * torch.randn(len(latents), SLOTS * WIDTH, generator=generator)
+    return answers.view_as(latents), latents
+
+
+def told_guess(pairs, rank=SLOTS * WIDTH):
+    linear = LinearGuess(rank, SLOTS, WIDTH, SCHEDULE, reads_sources=True)
+    linear.fit(lambda: pairs[0].split(1000), torch.Generator().manual_seed(2))
+    linear.fit_sources(zip(*(side.split(1000) for side in pairs), strict=True))
+    return linear
+
+
+@pytest.mark.parametrize("at", [0.3, 0.7, 1.0])
+def test_a_source_says_where_its_answer_is(pairs, at):
+    answers, sources = pairs
+    linear, time = told_guess(pairs), torch.full((len(answers),), at)
+    noisy = noised(answers, time)
+    errors = [(linear(noisy, time, source) - answers).square().mean().item() for source in (None, sources)]
+    assert errors[1] < errors[0] and errors[1] < 0.045  # 0.04 is what no source tells
+    if at == 1.0:
+        assert errors[1] == pytest.approx(0.04, rel=0.1) and errors[0] > 3 * errors[1]
+
+
+def test_a_text_without_a_source_is_guessed_as_if_there_were_none(pairs):
+    answers, sources = pairs
+    linear, time = told_guess(pairs), torch.full((4,), 0.6)
+    noisy, some = noised(answers[:4], time), sources[:4].clone()
+    some[1] = 0
+    mixed, plain = linear(noisy, time, some), linear(noisy, time)
+    torch.testing.assert_close(mixed[1], plain[1])
+    assert not torch.allclose(mixed[0], plain[0])
+
+
+def test_sources_that_tell_nothing_are_shrunk_away(latents):
+    other = torch.randn(latents.shape, generator=torch.Generator().manual_seed(9))
+    linear, time = told_guess((latents, other)), torch.full((len(latents),), 0.7)
+    noisy = noised(latents, time)
+    told, plain = ((linear(noisy, time, source) - latents).square().mean().item() for source in (other, None))
+    assert told < 1.02 * plain
+
+
+def test_too_few_pairs(latents):
+    linear = LinearGuess(4, SLOTS, WIDTH, SCHEDULE, reads_sources=True)
+    with pytest.raises(ConfigError, match="needs 10 pairs or more, got 3"):
+        linear.fit_sources([(latents[:3], latents[:3])])
+    with pytest.raises(ConfigError, match="needs 10 pairs or more, got 0"):
+        linear.fit_sources([])

@@ -14,6 +14,8 @@ from textcosm.pipeline import TextDiffusion
 from textcosm.presets import preset
 from textcosm.tasks import DataConfig
 from textcosm.text.tiny import TinyBackbone
+from textcosm.training.cache import TextStore, open_rows
+from textcosm.training.distill import DistillConfig, distill
 from textcosm.training.journal import read_journal
 from textcosm.training.stages import AdaptationConfig
 from textcosm.training.train import train
@@ -389,6 +391,28 @@ def test_a_conditional_run_stopped_anywhere_goes_on_to_the_same_losses(answering
     whole, parts = (TextDiffusion.load(tmp_path / name, device="cpu") for name in ("run", "parts"))
     source = ["Tom has 1 big dog at home"] * 2
     assert whole.sample(source=source, steps=2) == parts.sample(source=source, steps=2)
+
+
+def test_a_run_that_reads_the_latents_of_its_sources(pairs, paired_recipe, tmp_path):
+    denoiser = dataclasses.replace(paired_recipe.model.denoiser, source_latents=True, linear_rank=8, projections=True)
+    recipe = dataclasses.replace(paired_recipe, model=dataclasses.replace(paired_recipe.model, denoiser=denoiser))
+    stages = []
+    assert train(recipe, pairs, tmp_path / "run", report=lambda r: stages.append(r.stage), device="cpu").finished
+    assert {"compress sources train", "compress sources valid"} <= set(stages)
+    model = TextDiffusion.load(tmp_path / "run", device="cpu")
+    assert model.denoiser.linear.answers.any() and model.denoiser.linear.left.min() > 0
+    long = "Ann has 3 big cats at home and a dog and a bird and a fish and one more cat"
+    assert len(model.sample(source=[long, "Bo"], steps=2, guidance=2.0)) == 2
+    store = TextStore(tmp_path / "run" / "cache" / "train-sources")
+    rows = open_rows(tmp_path / "run" / "latents" / "train-sources")
+    source = model.tokenizer.detokenize(*(getattr(store.batch([0], torch.device("cpu")), of) for of in ("tokens", "forms")))
+    found = model.normaliser.normalise(rows[:1].float())
+    torch.testing.assert_close(found, model.encode(source), atol=0.1, rtol=0.02)  # of float16 activations
+    losses = [record["loss"] for record in read_journal(tmp_path / "run" / "diffusion" / "journal.jsonl") if "loss" in record]
+    fit = dataclasses.replace(recipe.diffusion_training, steps=2)
+    out = distill(tmp_path / "run", tmp_path / "fast", DistillConfig(steps=8, fit=fit), device="cpu")
+    assert out.finished and len(TextDiffusion.load(tmp_path / "fast", device="cpu").sample(source=["Bo"])) == 1
+    assert losses and all(loss < 10 for loss in losses)
 
 
 def test_sources_are_encoded_once_or_at_each_step(pairs, paired_recipe, answering, tmp_path):

@@ -1,6 +1,6 @@
 """The network that predicts clean latents from noisy ones: LLaMA-style blocks with mirrored skips."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log
 
 import torch
@@ -33,6 +33,8 @@ class DenoiserConfig:
     slots: learned position for each of this many latents; 0 for none, as published (rotary positions are relative).
     projections: a Linear in and out even where the widths agree. Without, as published, x_0 is a normed vector, which
         can hardly shrink to the mean when all is noise: on toy latents (8 x 64, 600 steps) the loss was .81, with .73.
+    source_latents: read a source's own latents too, slot beside slot: for answers that are near to their sources, such as
+        detoxification, in which the network then learns what to change and not how to copy. Not in the paper.
     linear_rank: directions of the closed-form linear guess (linear.py) that the network starts from, reads and corrects;
         0 for none, as published.
     """
@@ -46,6 +48,7 @@ class DenoiserConfig:
     slots: int = 0
     projections: bool = False
     linear_rank: int = 0
+    source_latents: bool = False
 
     def __post_init__(self) -> None:
         for name in ("width", "depth", "heads", "ff_width"):
@@ -58,6 +61,8 @@ class DenoiserConfig:
             raise ConfigError(
                 f"denoiser width = {self.width} must be a multiple of 2 x heads = {2 * self.heads}; change one of them"
             )
+        if self.source_latents and not self.source_depth:
+            raise ConfigError("denoiser source_latents needs a source encoder: give source_depth 1 or more, or leave it out")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"denoiser dropout = {self.dropout} is outside [0, 1); the paper uses 0")
 
@@ -83,16 +88,19 @@ class Memory:
     keys: tuple[Float[Tensor, "batch source width"], ...]
     values: tuple[Float[Tensor, "batch source width"], ...]
     mask: Mask
+    latents: Latents | None = None
+    """The source's own normalised latents, for networks that read them; zeros for a text without a source."""
 
     def __getitem__(self, rows: slice | Tensor) -> "Memory":
         """The memory of some of the texts."""
         keys, values = (tuple(x[rows] for x in side) for side in (self.keys, self.values))
-        return Memory(keys, values, self.mask[rows])
+        return Memory(keys, values, self.mask[rows], None if self.latents is None else self.latents[rows])
 
     def without(self, rows: Bool[Tensor, " batch"]) -> "Memory":
         """The same, but the texts where ``rows`` is True see the null alone, as if they had no source."""
         null = torch.arange(self.mask.shape[1], device=self.mask.device) == 0
-        return Memory(self.keys, self.values, self.mask & (null | ~rows[:, None]))
+        latents = None if self.latents is None else self.latents.masked_fill(rows[:, None, None], 0)
+        return Memory(self.keys, self.values, self.mask & (null | ~rows[:, None]), latents)
 
 
 class Denoiser(nn.Module):
@@ -123,6 +131,7 @@ class Denoiser(nn.Module):
         self.blocks = nn.ModuleList(DenoiserBlock(config, latent_width) for _ in range(config.depth))
         self.norm = nn.RMSNorm(width, eps=EPS)
         self.source = SourceEncoder(config, source_width) if config.source_depth else None
+        self.from_source = _silent(nn.Linear(latent_width, width, bias=False)) if config.source_latents else None
         self.linear = linear
         self.from_linear = _silent(nn.Linear(latent_width, width, bias=False)) if linear is not None else None
 
@@ -139,7 +148,10 @@ class Denoiser(nn.Module):
         x = self.enter(noisy).to(noisy.dtype)  # under autocast, too, the stream stays as precise as its input
         if self.slots is not None:
             x = x + self.slots
-        guess = None if self.linear is None else self.linear(noisy, time)
+        beside = None if memory is None else memory.latents
+        if self.from_source is not None and beside is not None:
+            x = x + self.from_source(beside)
+        guess = None if self.linear is None else self.linear(noisy, time, beside)
         if guess is not None and self.from_linear is not None:
             x = x + self.from_linear(guess)
         signal = self.time(time_embedding(time, self.config.width).to(x.dtype))
@@ -156,9 +168,15 @@ class Denoiser(nn.Module):
         clean = self.leave(self.norm(x))
         return clean if guess is None else clean + guess
 
-    def encode_source(self, activations: Activations, mask: Mask) -> Memory:
-        """Read source texts, given as the backbone's raw activations; ConfigError without a source encoder."""
-        return self._source_encoder()(activations, mask)
+    def encode_source(self, activations: Activations, mask: Mask, latents: Latents | None = None) -> Memory:
+        """Read source texts, given as the backbone's raw activations, and as normalised latents where the network reads
+        those (``source_latents``). Raises ConfigError without a source encoder, and where latents are missing."""
+        memory = self._source_encoder()(activations, mask)
+        if self.from_source is None:
+            return memory
+        if latents is None:
+            raise ConfigError("this denoiser reads the latents of a source beside its activations: give them too")
+        return replace(memory, latents=latents)
 
     def no_source(self, batch: int) -> Memory:
         """The memory of ``batch`` texts that have no source; ConfigError without a source encoder."""
@@ -188,7 +206,7 @@ def new_denoiser(
     config: DenoiserConfig, schedule: TanSchedule, shape: tuple[int, int], source_width: int = 0
 ) -> Denoiser:
     """A denoiser for latents of ``shape`` (slots, latent_width), with a linear guess (not yet fitted) where asked for."""
-    linear = LinearGuess(config.linear_rank, *shape, schedule) if config.linear_rank else None
+    linear = LinearGuess(config.linear_rank, *shape, schedule, config.source_latents) if config.linear_rank else None
     if linear is not None and not (config.projections or shape[1] != config.width):
         raise ConfigError("denoiser linear_rank corrects a guess, and a normed x_0 cannot be small: set projections = true")
     return Denoiser(config, shape[1], source_width, linear)

@@ -238,6 +238,43 @@ def _encode_latents(
     yield from _progress(f"compress {split}", store.main, (n * ENCODE_AT_ONCE for n in done))
 
 
+def make_source_latents(
+    run: Run, autoencoder: Autoencoder, normaliser: Normaliser, stores: Sequence[TextStore]
+) -> Generator[StepReport, None, list[Tensor]]:
+    """Normalised latents of the sources of both splits, each cut where the autoencoder's positions end."""
+    found, digest = [], _digest(autoencoder)
+    for split, store in zip(SPLITS, stores, strict=True):
+        folder = run.out / "latents" / f"{split}-sources"
+        settings = {"texts": source_settings(run, split), "autoencoder": digest}
+        if not is_made(folder, settings):
+            shape = (len(store), run.recipe.model.autoencoder.num_latents, autoencoder.latent_width)
+            parts = _parts(store.lengths)
+            rows_of = partial(_source_latents, run, autoencoder, store)
+            done = write_rows(folder, shape, parts, rows_of, settings, run.stop)
+            yield from _progress(f"compress sources {split}", len(store), (n * ENCODE_AT_ONCE for n in done))
+        raw = open_rows(folder)
+        rows = [normaliser.normalise(part.to(run.device).float()).to(raw.dtype) for part in raw.split(STATISTICS_AT_ONCE)]
+        found.append(torch.cat(rows) if rows else raw)
+    return found
+
+
+@torch.no_grad()
+def _source_latents(run: Run, autoencoder: Autoencoder, store: TextStore, indices: Tensor) -> tuple[Tensor, Tensor]:
+    batch, limit = store.batch(indices, run.device), run.recipe.model.autoencoder.max_length
+    tokens, mask = batch.tokens[:, :limit], batch.mask[:, :limit]
+    if batch.tokens.shape[1] > limit:  # as the tokenizer cuts: the end token stays
+        tokens = torch.where((batch.mask.sum(1) > limit)[:, None] & _last(mask), run.backbone.tokenizer.end_id, tokens)
+        hidden = run.backbone.encode(tokens, mask)
+    else:
+        hidden = activations_of(batch, run.backbone)
+    return indices, autoencoder.compress(autoencoder.standardise(hidden), mask)
+
+
+def _last(mask: Tensor) -> Tensor:
+    """The last position of a batch."""
+    return torch.arange(mask.shape[1], device=mask.device) == mask.shape[1] - 1
+
+
 def _digest(autoencoder: Autoencoder) -> str:
     """Of all but the form head, which is fitted at every export and touches no latent."""
     digest = hashlib.sha256()

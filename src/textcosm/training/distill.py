@@ -25,7 +25,7 @@ from textcosm.errors import ConfigError, TrainingError
 from textcosm.evaluation.subject import fingerprint
 from textcosm.pipeline import TextDiffusion, best_device
 from textcosm.text.backbone import open_backbone
-from textcosm.training.cache import TextStore, is_made, open_rows
+from textcosm.training.cache import TextStore, is_made, open_rows, read_meta
 from textcosm.training.distilled_stages import DistillationStage, Lesson, Method
 from textcosm.training.export import made_with, reached
 from textcosm.training.fit import FitConfig, StepReport, fit
@@ -274,7 +274,7 @@ def open_teacher(run: Path, device: torch.device, cache: Path, config: DistillCo
         "walk": len(lessons_of(config, model)[0].times),
     }
     latents = _latents(run, settings["latents"], device)
-    sources = _sources(model, cache, settings["sources"], config, latents) if "sources" in settings else (None, None)
+    sources = _sources(model, run, cache, settings["sources"], config, latents) if "sources" in settings else (None, None)
     return Teacher(model, latents, sources, about, tuple(notes))
 
 
@@ -312,14 +312,22 @@ def _rows(folder: Path, settings: dict[str, Any]) -> Tensor:
     return open_rows(folder)
 
 
+def _source_latents(model: TextDiffusion, folder: Path, sources: dict[str, Any]) -> Tensor:
+    """Normalised latents of the sources, as the run's training made them."""
+    digest = read_meta(folder.parent / "train")["settings"]["autoencoder"]
+    raw = _rows(folder, {"texts": sources, "autoencoder": digest})
+    return torch.cat([model.normaliser.normalise(part.to(model.device).float()).to(raw.dtype) for part in raw.split(256)])
+
+
 def _sources(
-    model: TextDiffusion, cache: Path, settings: dict[str, Any], config: DistillConfig, latents: tuple[Tensor, Tensor]
+    model: TextDiffusion, run: Path, cache: Path, settings: dict[str, Any], config: DistillConfig, latents: tuple[Tensor, Tensor]
 ) -> Splits:
     """What the texts answer, from the cache that the run has them in."""
     backbone = open_backbone(model.config.backbone, model.device)
     model.use_backbone(backbone)
     multiple = COMPILED_MULTIPLE if config.fit.compile else 1
     found: list[Sources] = []
+    reads_latents = model.config.denoiser.source_latents
     for (split, made), rows in zip(_splits(settings, settings), latents, strict=True):
         folder, activations = cache / f"{split}-sources", cache / f"{split}-sources-activations"
         if not is_made(folder, made):
@@ -327,5 +335,6 @@ def _sources(
         store = TextStore(folder, activations if is_made(activations, made) else None)
         if len(store) != len(rows):
             raise TrainingError(f"{cache} holds {len(store)} sources and the run {len(rows)} texts; give --cache of the run")
-        found.append(Sources(store, backbone, multiple, model.config.source.max_length))
+        beside = _source_latents(model, run / "latents" / f"{split}-sources", made) if reads_latents else None
+        found.append(Sources(store, backbone, multiple, model.config.source.max_length, beside))
     return found[0], found[1]

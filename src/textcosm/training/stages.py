@@ -97,11 +97,16 @@ class Sources:
     multiple: int = 1
     """Pad lengths to a multiple of this, so that compiled blocks see few shapes; at most to ``limit``."""
     limit: int | None = None
+    latents: Tensor | None = None
+    """Normalised latents of each source ``(texts, slots, width)``, for a denoiser that reads them."""
 
     def memory(self, denoiser: Denoiser, indices: Sequence[int] | Tensor, device: torch.device) -> Memory:
         """These sources, from their cached activations if there are any."""
         batch = self.store.batch(indices, device, self.multiple, self.limit)
-        return denoiser.encode_source(activations_of(batch, self.backbone), batch.mask)
+        latents = None
+        if self.latents is not None:
+            latents = self.latents[torch.as_tensor(indices, device=self.latents.device)].to(device, torch.float32)
+        return denoiser.encode_source(activations_of(batch, self.backbone), batch.mask, latents)
 
 
 class DiffusionStage:

@@ -13,11 +13,12 @@
 import json
 import time
 from collections.abc import Generator, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal, Unpack, get_args
 
 import torch
+from torch import Tensor
 
 from textcosm.diffusion.denoiser import Denoiser, new_denoiser
 from textcosm.diffusion.linear import LinearGuess
@@ -33,6 +34,7 @@ from textcosm.training.corpus import (
     cache_activations,
     encoded,
     make_latents,
+    make_source_latents,
     make_sources,
     make_texts,
     source_settings,
@@ -85,6 +87,8 @@ def _everything(run: Run, stage: StageName | None) -> Iterator[StepReport]:
         return
     autoencoder = _trained_autoencoder(run)
     latents = yield from make_latents(run, autoencoder, train_texts, valid_texts)
+    if run.recipe.model.denoiser.source_latents:
+        sources = yield from _with_latents(run, sources, autoencoder, latents)
     denoiser = _new_denoiser(run, latents.normaliser.shape, autoencoder)
     if stage in (None, "diffusion"):
         yield from _train_diffusion(run, denoiser, latents, sources)
@@ -120,6 +124,15 @@ def _make_sources(run: Run, texts: TextStore) -> Generator[StepReport, None, Spl
         raise TrainingError(f"{run.cache} holds {len(stores[0])} sources and {texts.main} texts; delete it to start again")
     multiple = COMPILED_MULTIPLE if run.recipe.diffusion_training.compile else 1
     train, valid = (Sources(store, run.backbone, multiple, run.recipe.model.source.max_length) for store in stores)
+    return train, valid
+
+
+def _with_latents(
+    run: Run, sources: Splits, autoencoder: Autoencoder, latents: LatentStore
+) -> Generator[StepReport, None, Splits]:
+    parts = [part for part in sources if part is not None]
+    made = yield from make_source_latents(run, autoencoder, latents.normaliser, [part.store for part in parts])
+    train, valid = (replace(part, latents=rows) for part, rows in zip(parts, made, strict=True))
     return train, valid
 
 
@@ -244,7 +257,7 @@ def _train_diffusion(run: Run, denoiser: Denoiser, latents: LatentStore, sources
     if not is_done(folder, recipe.diffusion_training):
         yield from _cache_sources(run, sources)
     if denoiser.linear is not None and not (folder / STATE_FILE).exists():
-        yield from _fit_linear_guess(run, denoiser.linear, latents)
+        yield from _fit_linear_guess(run, denoiser.linear, latents, sources[0])
     config = recipe.diffusion_training
     stage = DiffusionStage(
         denoiser, recipe.model, latents.normaliser, latents.train, latents.valid, config.batch_size, recipe.seed, *sources
@@ -268,6 +281,8 @@ def _diffusion_settings(run: Run) -> dict[str, Any]:
         settings["sources"] = source_settings(run, "train")
     else:
         del model["diffusion_objective"]["source_drop_probability"]
+    if not recipe.model.denoiser.source_latents:
+        del model["denoiser"]["source_latents"]
     if not recipe.model.diffusion_objective.self_guidance:
         del model["diffusion_objective"]["self_guidance"]
     return settings
@@ -282,7 +297,9 @@ def _cache_sources(run: Run, sources: Splits) -> Iterator[StepReport]:
             _resident(part.store, run.device)
 
 
-def _fit_linear_guess(run: Run, linear: LinearGuess, latents: LatentStore) -> Iterator[StepReport]:
+def _fit_linear_guess(
+    run: Run, linear: LinearGuess, latents: LatentStore, sources: Sources | None
+) -> Iterator[StepReport]:
     """A minute or more without steps: reported before and after."""
     start = time.monotonic()
     parts = latents.train[:LINEAR_TEXTS].split(1024)
@@ -290,7 +307,13 @@ def _fit_linear_guess(run: Run, linear: LinearGuess, latents: LatentStore) -> It
     yield StepReport(0, count, "linear guess", {}, 0.0, 0.0)
     generator = torch.Generator().manual_seed(seed_of(run.recipe.seed, "linear"))
     normalise = latents.normaliser.normalise
-    linear.fit(lambda: (normalise(part.to(run.device).float()) for part in parts), generator)
+
+    def clean() -> Iterator[Tensor]:
+        return (normalise(part.to(run.device).float()) for part in parts)
+
+    linear.fit(clean, generator)
+    if sources is not None and sources.latents is not None:
+        linear.fit_sources(zip(clean(), sources.latents[:count].split(1024), strict=True))
     yield StepReport(count, count, "linear guess", {}, count / (time.monotonic() - start), 0.0)
 
 

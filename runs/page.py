@@ -76,7 +76,7 @@ def draw(path: Path, panels: Sequence[Panel]) -> None:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ConfigError("a plot needs matplotlib, which is not installed: pip install 'textcosm[eval]'") from error
-    columns = min(3, len(panels))
+    columns = 2 if len(panels) == 4 else min(3, len(panels))
     rows = -(-len(panels) // columns)
     with matplotlib.rc_context({"svg.hashsalt": "textcosm", "font.size": 8}):
         figure = Figure(figsize=(PANEL[0] * columns, PANEL[1] * rows), layout="constrained", facecolor="white")
@@ -95,9 +95,13 @@ def _draw_panel(axes: Any, panel: Panel) -> None:
             low, high = zip(*line.intervals, strict=True)
             axes.vlines(line.x, low, high, color=drawn.get_color(), linewidth=0.8, alpha=0.6)
     axes.set(title=panel.title, xlabel=panel.x, ylabel=panel.y)
-    if panel.log_x:
-        axes.set_xscale("log")
-    if panel.log_y:
-        axes.set_yscale("log")
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    for axis, is_log, scale in ((axes.xaxis, panel.log_x, axes.set_xscale), (axes.yaxis, panel.log_y, axes.set_yscale)):
+        if is_log:  # 0.1, 0.2, 0.5, 1: few enough to stand side by side
+            scale("log")
+            axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axis.set_minor_formatter(NullFormatter())
     axes.grid(alpha=0.25)
     axes.legend(fontsize=6, frameon=False)

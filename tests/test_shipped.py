@@ -1,9 +1,10 @@
-"""The model that comes with the package: whole, small enough, described, and able to do what the README says."""
+"""The models that come with the package: whole, small enough, described, and able to do what the README says."""
 
 import subprocess
 import sys
 
 import pytest
+import torch
 
 from textcosm.evaluation.card import CARD
 from textcosm.pipeline import TextDiffusion, find_model, shipped_models
@@ -22,9 +23,10 @@ def model() -> TextDiffusion:
     return TextDiffusion.load(NAME, "cpu")
 
 
-def test_it_is_found_by_name_and_keeps_within_its_size():
-    folder = shipped_models()[NAME]
-    assert folder == find_model(NAME)
+@pytest.mark.parametrize("name", [NAME, "stories-16-fast"])
+def test_it_is_found_by_name_and_keeps_within_its_size(name):
+    folder = shipped_models()[name]
+    assert folder == find_model(name)
     assert sum(file.stat().st_size for file in folder.iterdir()) < 80e6
     assert all(file.stat().st_size < 16 * 2**20 for file in folder.iterdir())
 
@@ -34,6 +36,16 @@ def test_its_card_tells_how_it_was_made_and_what_it_reaches(model):
     for part in ("## Training", "## Measured", "token accuracy of reconstruction", "perplexity", "textcosm train"):
         assert part in card
     assert model.record["metrics"]["autoencoder"]["token_accuracy"]["value"] > 0.97
+
+
+def test_the_student_has_its_teachers_autoencoder_and_four_steps(model):
+    student = TextDiffusion.load("stories-16-fast", "cpu")
+    assert student.config.sampler.steps == len(student.config.sampler.visit) == 4 and student.config.sampler.is_taught
+    mine, other = (each.autoencoder.state_dict() for each in (student, model))
+    assert mine.keys() == other.keys() and all(torch.equal(mine[name], other[name]) for name in mine)
+    assert student.record["distillation"]["teacher"]["name"] == NAME
+    for story in student.sample(3, seed=5):
+        assert len(story.split()) > 10 and story[0].isupper() and "[PAD]" not in story
 
 
 def test_new_stories_are_words_and_the_same_in_any_batch(model):

@@ -175,15 +175,17 @@ def _machine(plan: HeadlinePlan) -> str:
 def _panels(
     systems: Sequence[System], known: dict[str, dict[str, Any] | None], timings: dict[str, dict[str, float]]
 ) -> Iterator[Panel]:
-    """Quality over seconds a text: one line per model of ours, a point per rival."""
-    paths = list(dict.fromkeys(system.path for system in systems))
+    """Quality over seconds a text: a line for each model of ours, another with refinements, a point for each rival."""
+    groups = list(dict.fromkeys((system.path, system.refine > 0) for system in systems))
     for measure, title, log in (("mauve", "MAUVE", False), ("perplexity", "perplexity", True)):
         for size in BATCHES:
             lines = []
-            for path in paths:
-                mine = [s for s in systems if s.path == path and s.name in timings and known[s.name]]
+            for path, is_refined in groups:
+                of_group = [s for s in systems if (s.path, s.refine > 0) == (path, is_refined)]
+                mine = [s for s in of_group if s.name in timings and known[s.name]]
                 points = [(timings[s.name][str(size)], (known[s.name] or {})[measure]) for s in mine]
-                lines.append(curve(plain(path), sorted(points, key=lambda point: point[0])))
+                called = plain(path) + (", refined" if is_refined else "")
+                lines.append(curve(called, sorted(points, key=lambda point: point[0])))
             yield Panel(f"{title} and speed, batch {size}", "seconds a text", title, lines, log_x=True, log_y=log)
 
 

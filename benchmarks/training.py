@@ -1,6 +1,6 @@
 """Texts a second of diffusion training: on cached latents, as here, beside the paper's loop, which encodes every batch.
 
-    python benchmarks/training.py --batch-size 8 --rounds 5
+    python benchmarks/training.py --rounds 3
 
 Both train the same denoiser with the same optimiser and precision, in turns. The paper's loop runs the frozen encoder (a
 BERT of random weights) and the compressor over each batch's tokens before it takes its step, and makes first guesses for
@@ -31,7 +31,7 @@ VOCABULARY = 28_996
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of everything; the defaults are the published ones, for stories."""
+    """Of everything; the defaults are the published ones."""
 
     width: int = 768
     heads: int = 12
@@ -39,12 +39,12 @@ class Sizes:
     compressor_depth: int = 12
     denoiser_depth: int = 12
     ff_width: int = 3072
-    tokens: int = 80
+    tokens: int = 128
     slots: int = 16
 
 
 def main(
-    batch_size: int = 32,
+    batch_size: int = 64,
     rounds: int = 5,
     threads: int = 2,
     device: str = "cpu",

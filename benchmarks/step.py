@@ -11,6 +11,7 @@ import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import median
 
 import torch
 import torch.nn.functional as F
@@ -51,7 +52,7 @@ def main(
     calls = {name: _call(step, sizes, torch.device(device)) for name, step in steps.items()}
     with torch.no_grad():
         taken = in_rounds(calls, batch, rounds, seed)
-    middle = {name: {n: _median([w.seconds for w in taken[name][n]]) for n in batch} for name in steps}
+    middle = {name: {n: median(w.seconds for w in taken[name][n]) for n in batch} for name in steps}
     head = ("one step", *(f"{what}, batch {n}" for n in batch for what in ("ms", "x")))
     first = middle["straightforward, float32"]
     rows = [
@@ -195,10 +196,6 @@ def _call(step: Step, sizes: Sizes, device: torch.device) -> Callable[[int, int]
         return [""] * n
 
     return run
-
-
-def _median(values: list[float]) -> float:
-    return sorted(values)[len(values) // 2]
 
 
 def _count(sizes: Sizes) -> str:

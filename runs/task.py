@@ -3,9 +3,9 @@
     python runs/task.py TASK MODEL RIVAL rule:copy ... --test TEST.jsonl --out DIR
 
 A model of ours is measured at every one of ``--steps`` and at its own number of steps, and there with each
-``--guidance``, each ``--mbr`` and, rewriting the source from its own latents, each ``--strength`` as well; an encoder-decoder with each of ``--beams``. Speeds are timed in one go, in
-rounds over all systems, so that a busy minute hurts them alike. ``--show outputs`` keeps sources and references off the
-page, for data that may not be copied.
+``--guidance``, each ``--mbr`` and, rewriting the source from its own latents, each ``--strength`` as well; an
+encoder-decoder with each of ``--beams``. Speeds are timed in one go, in rounds over all systems, so that a busy minute
+hurts them alike. ``--show outputs`` keeps sources and references off the page, for data that may not be copied.
 """
 
 import dataclasses
@@ -60,8 +60,8 @@ class TaskPlan(Plan):
     mbr: tuple[int, ...] = (5,)
     """Best of so many candidates, at a model's own steps."""
     strength: tuple[float, ...] = ()
-    """Of rewriting, for tasks whose answers are near to their sources: the source's own latents, noised so far, are where
-    the answer begins."""
+    """Of rewriting, for tasks whose answers are near to their sources: the answer begins at the source's own latents,
+    noised so far."""
     beams: tuple[int, ...] = (4, 1)
     """Of the encoder-decoder: 1 is greedy, 0 draws; the first is shown."""
     rounds: int = 3

@@ -27,7 +27,7 @@ from textcosm.errors import BackboneError, CheckpointError, ConfigError, DataErr
 from textcosm.latent.autoencoder import Autoencoder, Words
 from textcosm.latent.normaliser import Normaliser, new_normaliser
 from textcosm.nn.precision import Precision
-from textcosm.shapes import Latents, Times
+from textcosm.shapes import Activations, Latents, Mask, Times
 from textcosm.text.backbone import Backbone, open_backbone
 from textcosm.text.tokenizer import Tokenizer
 
@@ -214,8 +214,11 @@ class TextDiffusion:
         backbone = self._open_backbone()
         batch = backbone.tokenize(texts, self.config.autoencoder.max_length)
         tokens, mask = batch.tokens.to(self.device), batch.mask.to(self.device)
-        hidden = self.autoencoder.standardise(backbone.encode(tokens, mask))
-        return self.normaliser.normalise(self.autoencoder.compress(hidden, mask)), tokens, mask
+        return self._compress(backbone.encode(tokens, mask), mask), tokens, mask
+
+    def _compress(self, activations: Activations, mask: Mask) -> Latents:
+        hidden = self.autoencoder.standardise(activations)
+        return self.normaliser.normalise(self.autoencoder.compress(hidden, mask))
 
     def _decode(
         self, latents: Tensor, rulings: Sequence[Ruling] = (), among: Words | None = None
@@ -234,7 +237,7 @@ class TextDiffusion:
             part = latents[rows].to(self.device, torch.float32)
             hidden = self.autoencoder.decompress(self.normaliser.denormalise(part))
             if among is not None and not rulings:
-                chosen = among.likeliest(hidden)
+                chosen = among.likeliest(hidden, self.tokenizer.end_id)
             else:
                 logits = self.autoencoder.token_logits(hidden)
                 chosen = logits.argmax(-1)
@@ -442,7 +445,10 @@ class TextDiffusion:
         batch = backbone.tokenize(source, self.config.source.max_length)
         tokens, mask = batch.tokens.to(self.device), batch.mask.to(self.device)
         activations = backbone.encode(tokens, mask)
-        latents = self.encode(source) if self.config.denoiser.source_latents else None
+        latents = None
+        if self.config.denoiser.source_latents:  # of what the autoencoder has positions for
+            whole = tokens.shape[1] <= self.config.autoencoder.max_length
+            latents = self._compress(activations, mask) if whole else self.encode(source)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
             return self.denoiser.encode_source(activations, mask, latents)
 

@@ -114,3 +114,17 @@ def test_a_text_beyond_the_length_is_refused():
     model = Autoencoder(AutoencoderConfig(num_latents=4, max_length=12, **SMALL), 16, 50)
     with pytest.raises(ConfigError, match="has 13 tokens, the autoencoder takes 12"):
         model.compress(torch.randn(1, 13, 16), torch.ones(1, 13, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("texts", [1, 40])
+def test_words_are_scored_as_far_as_a_text_goes(texts):
+    """40 texts of 12 positions are scored in two goes; a token that is no word is never chosen."""
+    model = Autoencoder(AutoencoderConfig(num_latents=4, max_length=12, **SMALL), 16, 10)
+    torch.nn.init.normal_(model.token_head.weight)
+    words, end = model.words(torch.tensor([1, 2, 3, 5, 8])), 2
+    hidden = torch.randn(texts, 12, 16)
+    hidden[0, 5] = 100 * words.head[1]
+    whole = words.tokens[(hidden @ words.head.T).argmax(-1)]
+    ended = (whole == end).cumsum(1) > 0
+    assert ended.any()
+    assert torch.equal(words.likeliest(hidden, end).where(~ended, end), whole.where(~ended, end))

@@ -74,7 +74,8 @@ def bench(
         print(f"{precision} has no fast matrices on this {chosen}: float32 is used", file=sys.stderr)
     found = open_systems(systems, sorted(set(steps)), chosen, _references(against, task), seed, precision)
     if compiled:
-        for note in {note for system in found if system.model is not None and (note := system.model.use_compiled())}:
+        models = {id(system.model): system.model for system in found if system.model is not None}
+        for note in {note for model in models.values() if (note := model.use_compiled())}:
             print(note, file=sys.stderr)
     taken = in_rounds({system.name: system.write for system in found}, sorted(set(batch)), rounds, seed, _tell)
     starts = {s.name: _start(s, chosen, threads, max(batch), precision) if fresh else None for s in found}

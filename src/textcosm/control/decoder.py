@@ -37,7 +37,7 @@ class Decoder:
         if self.words is None:
             return self
         joined = torch.cat((self.words.tokens, tokens.flatten().to(self.words.tokens.device))).unique()
-        return replace(self, words=Words(joined, self.autoencoder.token_head.weight.detach()[joined]))
+        return replace(self, words=self.autoencoder.words(joined))
 
     def hidden(self, latents: Latents) -> Activations:
         """The decompressor's estimates at all positions."""

@@ -90,7 +90,9 @@ def of_model(
     if asked is None:
         told_of_sources(model.denoiser, None, sampler.guidance)
     chooser(mbr)
-    manifest = {**_manifest(model, name), "sampler": asdict(sampler), "mbr": mbr, **({} if model.precision == "float32" else {"precision": model.precision})}
+    manifest = {**_manifest(model, name), "sampler": asdict(sampler), "mbr": mbr}
+    if model.precision != "float32":  # which manifests from before there were others do not name
+        manifest["precision"] = model.precision
 
     def reconstruct(given: list[str]) -> list[Reconstruction]:
         return model.reconstruct(given, batch_size)

@@ -15,6 +15,8 @@ from textcosm.latent.perceiver import FeedForward, Perceiver
 from textcosm.shapes import Activations, Latents, Logits, Mask, Tokens
 
 MAX_LENGTH = 512
+SCORED_AT_ONCE = 256
+"""Positions of all texts together: fewer would make the product of matrices slow."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +86,22 @@ class Words:
     tokens: Int[Tensor, " words"]
     head: Float[Tensor, "words width"]
 
-    def likeliest(self, hidden: Activations) -> Tokens:
-        """The likeliest of these tokens at every position."""
-        return self.tokens[F.linear(hidden, self.head).argmax(-1)]
+    def likeliest(self, hidden: Activations, end: int) -> Tokens:
+        """The likeliest of these tokens at every position as far as the first ``end`` of a text; what follows is any.
+
+        Positions are scored some at a time, in the texts that have not ended before.
+        """
+        some = max(1, SCORED_AT_ONCE // max(1, len(hidden)))
+        tokens = torch.full(hidden.shape[:2], end, device=hidden.device)
+        going = torch.arange(len(hidden), device=hidden.device)
+        for start in range(0, hidden.shape[1], some):
+            at = slice(start, start + some)
+            found = self.tokens[F.linear(hidden[going, at], self.head).argmax(-1)]
+            tokens[going, at] = found
+            going = going[(found != end).all(1)]
+            if not len(going):
+                break
+        return tokens
 
 
 class Autoencoder(nn.Module):
@@ -206,7 +221,10 @@ class Autoencoder(nn.Module):
         if not counted.any():
             return None
         counted[list(always)] = True
-        tokens = counted.nonzero().squeeze(1)
+        return self.words(counted.nonzero().squeeze(1))
+
+    def words(self, tokens: Int[Tensor, " words"]) -> "Words":
+        """These tokens as a vocabulary of their own."""
         return Words(tokens, self.token_head.weight.detach()[tokens])
 
     def form_logits(self, hidden: Activations, tokens: Tokens) -> Float[Tensor, "batch length forms"]:

@@ -209,8 +209,7 @@ def make_latents(
     folders = [run.out / "latents" / split for split in SPLITS]
     for folder, store, split in zip(folders, (train_texts, valid_texts), SPLITS, strict=True):
         settings = {"texts": text_settings(run, split), "autoencoder": digest}
-        if not is_made(folder, settings):
-            yield from _encode_latents(run, autoencoder, store, folder, settings, split)
+        yield from _compress(run, autoencoder, store, folder, settings, split)
     raw, valid = (_on_device(open_rows(folder), run.device) for folder in folders)
     kept = run.recipe.model.normaliser.pca_width
     normaliser = new_normaliser(autoencoder, run.recipe.model.normaliser)
@@ -222,22 +221,6 @@ def make_latents(
     return LatentStore(normaliser.to(run.device), raw, valid)
 
 
-def _encode_latents(
-    run: Run, autoencoder: Autoencoder, store: TextStore, folder: Path, settings: Mapping[str, Any], split: str
-) -> Iterator[StepReport]:
-    parts = _parts(store.lengths[: store.main])
-
-    @torch.no_grad()
-    def rows_of(indices: Tensor) -> tuple[Tensor, Tensor]:
-        batch = store.batch(indices, run.device)
-        hidden = autoencoder.standardise(activations_of(batch, run.backbone))
-        return indices, autoencoder.compress(hidden, batch.mask)
-
-    shape = (store.main, run.recipe.model.autoencoder.num_latents, autoencoder.latent_width)
-    done = write_rows(folder, shape, parts, rows_of, settings, run.stop)
-    yield from _progress(f"compress {split}", store.main, (n * ENCODE_AT_ONCE for n in done))
-
-
 def make_source_latents(
     run: Run, autoencoder: Autoencoder, normaliser: Normaliser, stores: Sequence[TextStore]
 ) -> Generator[StepReport, None, list[Tensor]]:
@@ -246,28 +229,39 @@ def make_source_latents(
     for split, store in zip(SPLITS, stores, strict=True):
         folder = run.out / "latents" / f"{split}-sources"
         settings = {"texts": source_settings(run, split), "autoencoder": digest}
-        if not is_made(folder, settings):
-            shape = (len(store), run.recipe.model.autoencoder.num_latents, autoencoder.latent_width)
-            parts = _parts(store.lengths)
-            rows_of = partial(_source_latents, run, autoencoder, store)
-            done = write_rows(folder, shape, parts, rows_of, settings, run.stop)
-            yield from _progress(f"compress sources {split}", len(store), (n * ENCODE_AT_ONCE for n in done))
-        raw = open_rows(folder)
-        rows = [normaliser.normalise(part.to(run.device).float()).to(raw.dtype) for part in raw.split(STATISTICS_AT_ONCE)]
-        found.append(torch.cat(rows) if rows else raw)
+        yield from _compress(run, autoencoder, store, folder, settings, f"sources {split}")
+        found.append(normalised(open_rows(folder), normaliser, run.device))
     return found
 
 
-@torch.no_grad()
-def _source_latents(run: Run, autoencoder: Autoencoder, store: TextStore, indices: Tensor) -> tuple[Tensor, Tensor]:
-    batch, limit = store.batch(indices, run.device), run.recipe.model.autoencoder.max_length
-    tokens, mask = batch.tokens[:, :limit], batch.mask[:, :limit]
-    if batch.tokens.shape[1] > limit:  # as the tokenizer cuts: the end token stays
-        tokens = torch.where((batch.mask.sum(1) > limit)[:, None] & _last(mask), run.backbone.tokenizer.end_id, tokens)
-        hidden = run.backbone.encode(tokens, mask)
-    else:
-        hidden = activations_of(batch, run.backbone)
-    return indices, autoencoder.compress(autoencoder.standardise(hidden), mask)
+def normalised(raw: Tensor, normaliser: Normaliser, device: torch.device) -> Tensor:
+    """Stored latents ``(texts, slots, width)`` as models read them, in the stored type."""
+    rows = [normaliser.normalise(part.to(device).float()).to(raw.dtype) for part in raw.split(STATISTICS_AT_ONCE)]
+    return torch.cat(rows) if rows else raw
+
+
+def _compress(
+    run: Run, autoencoder: Autoencoder, store: TextStore, folder: Path, settings: Mapping[str, Any], stage: str
+) -> Iterator[StepReport]:
+    """The latents of the main corpus of ``store``, made once and kept in ``folder``."""
+    if is_made(folder, settings):
+        return
+    limit = run.recipe.model.autoencoder.max_length
+
+    @torch.no_grad()
+    def rows_of(indices: Tensor) -> tuple[Tensor, Tensor]:
+        batch = store.batch(indices, run.device)
+        tokens, mask = batch.tokens[:, :limit], batch.mask[:, :limit]
+        if batch.tokens.shape[1] > limit:  # a source; as the tokenizer cuts: the end token stays
+            tokens = torch.where((batch.mask.sum(1) > limit)[:, None] & _last(mask), run.backbone.tokenizer.end_id, tokens)
+            hidden = run.backbone.encode(tokens, mask)
+        else:
+            hidden = activations_of(batch, run.backbone)
+        return indices, autoencoder.compress(autoencoder.standardise(hidden), mask)
+
+    shape = (store.main, run.recipe.model.autoencoder.num_latents, autoencoder.latent_width)
+    done = write_rows(folder, shape, _parts(store.lengths[: store.main]), rows_of, settings, run.stop)
+    yield from _progress(f"compress {stage}", store.main, (n * ENCODE_AT_ONCE for n in done))
 
 
 def _last(mask: Tensor) -> Tensor:

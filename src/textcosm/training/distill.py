@@ -26,6 +26,7 @@ from textcosm.evaluation.subject import fingerprint
 from textcosm.pipeline import TextDiffusion, best_device
 from textcosm.text.backbone import open_backbone
 from textcosm.training.cache import TextStore, is_made, open_rows, read_meta
+from textcosm.training.corpus import normalised
 from textcosm.training.distilled_stages import DistillationStage, Lesson, Method
 from textcosm.training.export import made_with, reached
 from textcosm.training.fit import FitConfig, StepReport, fit
@@ -316,7 +317,7 @@ def _source_latents(model: TextDiffusion, folder: Path, sources: dict[str, Any])
     """Normalised latents of the sources, as the run's training made them."""
     digest = read_meta(folder.parent / "train")["settings"]["autoencoder"]
     raw = _rows(folder, {"texts": sources, "autoencoder": digest})
-    return torch.cat([model.normaliser.normalise(part.to(model.device).float()).to(raw.dtype) for part in raw.split(256)])
+    return normalised(raw, model.normaliser, model.device)
 
 
 def _sources(

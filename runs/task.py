@@ -3,8 +3,8 @@
     python runs/task.py TASK MODEL RIVAL rule:copy ... --test TEST.jsonl --out DIR
 
 A model of ours is measured at every one of ``--steps`` and at its own number of steps, and there with each
-``--guidance``, each ``--mbr`` and, rewriting the source from its own latents, each ``--strength`` as well; an
-encoder-decoder with each of ``--beams``. Speeds are timed in one go, in rounds over all systems, so that a busy minute
+``--guidance``, each ``--mbr`` and, rewriting the source from its own latents, each ``--strength`` as well (and all of
+them in turn, until a ``--probe`` finds the ``--label``); an encoder-decoder with each of ``--beams``. Speeds are timed in one go, in rounds over all systems, so that a busy minute
 hurts them alike. ``--show outputs`` keeps sources and references off the page, for data that may not be copied.
 """
 
@@ -24,6 +24,7 @@ from textcosm.baselines import is_rival, open_rival
 from textcosm.baselines.rules import PREFIX, RULES, is_rule, open_rule
 from textcosm.baselines.systems import plain, sizes_of
 from textcosm.checkpoint import read_index
+from textcosm.control.probe import Probe
 from textcosm.errors import ConfigError
 from textcosm.evaluation.bench import in_rounds, seconds_a_text
 from textcosm.evaluation.judges import default_cache
@@ -62,6 +63,10 @@ class TaskPlan(Plan):
     strength: tuple[float, ...] = ()
     """Of rewriting, for tasks whose answers are near to their sources: the answer begins at the source's own latents,
     noised so far."""
+    probe: Path | None = None
+    """A probe of the model's latents: the strengths are then also tried in turn, until it finds the ``label``."""
+    label: str = ""
+    """What an answer should be, by the probe."""
     beams: tuple[int, ...] = (4, 1)
     """Of the encoder-decoder: 1 is greedy, 0 draws; the first is shown."""
     rounds: int = 3
@@ -158,14 +163,26 @@ def _ours(given: str, plan: TaskPlan) -> tuple[list[System], tuple[str, ...]]:
         def write(sources: list[str], seed: int) -> list[str]:
             return model.rewrite(sources, strength, source=sources, seed=seed)
 
-        called, is_first = f"{name}, rewriting at {strength:g}", strength == plan.strength[0]
+        called, is_first = f"{name}, rewriting at {strength:g}", plan.probe is None and strength == plan.strength[0]
         return System(called, name, [*identity, {"strength": strength}], write, None, is_first)
+
+    def until(probe: Probe) -> System:
+        probe.check(model.normaliser)
+        accept = probe.accept(plan.label, model.encode)
+
+        def write(sources: list[str], seed: int) -> list[str]:
+            return model.rewrite(sources, plan.strength, accept, source=sources, seed=seed)
+
+        asked = {"strength": list(plan.strength), "label": plan.label, "probe": float(probe.weight.sum())}
+        return System(f"{name}, rewriting until {plan.label}", name, [*identity, asked], write, None, True)
 
     numbers = sorted({own, *plan.steps}, reverse=True)
     found = [system(f"{steps} steps", True, steps=steps) for steps in numbers]
     found += [system(f"{own} steps, guidance {weight:g}", False, guidance=weight) for weight in plan.guidance]
     found += [system(f"{own} steps, best of {count}", False, mbr=count) for count in plan.mbr]
     found += [rewriting(strength) for strength in plan.strength]
+    if plan.probe is not None:
+        found.append(until(Probe.load(plan.probe)))
     sizes = sizes_of(model)
     return found, _millions(sizes["head"], sizes["denoiser"] + sizes["decompressor"])
 
@@ -289,7 +306,8 @@ def study(plan: TaskPlan, say: Callable[[str], None] = tell) -> Path:
         tables += [_samples(work, texts), _failures(work, texts)]
     names = [given if is_rule(given) else plain(given) for given in plan.systems]
     options = [plan.task, *names, *_flags("steps", plan.steps), *_flags("guidance", plan.guidance)]
-    options += [*_flags("mbr", plan.mbr), *_flags("strength", plan.strength), *_flags("beams", plan.beams), "--rounds", str(plan.rounds)]
+    options += [*_flags("mbr", plan.mbr), *_flags("strength", plan.strength), *_flags("beams", plan.beams)]
+    options += [*(["--probe", "PROBE", "--label", plan.label] if plan.probe else []), "--rounds", str(plan.rounds)]
     title = plan.task.replace("-", " ").capitalize()
     panels = _panels(work, known, timings)
     return write_page(plan.docs, plan.task, title, _said(work), tables, panels, command("task", plan, *options))

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from textcosm.control.probe import Probe
 from textcosm.pipeline import TextDiffusion
 from textcosm.testing import tiny_model
 
@@ -52,6 +53,16 @@ def test_a_model_that_answers_sources_answers_what_it_rewrites(run, tmp_path):
     assert out.splitlines() == wanted != [" ".join(t.split()) for t in model.rewrite(TEXTS, 0.7, seed=3)]
 
 
+def test_rewrite_until_a_probe_finds_the_label(run, model, labelled, tmp_path):
+    probe = str(tmp_path / "probe")
+    run("probe", labelled, "--model", model, "--out", probe)
+    opened, asked = TextDiffusion.load(model), ("rewrite", *TEXTS, "--model", model, "--seed", "3")
+    accept = Probe.load(probe).accept("rain", opened.encode)
+    wanted = opened.rewrite(TEXTS, [0.2, 0.5, 1.0], accept, seed=3)
+    code, out, _ = run(*asked, "--strength", "0.2", "0.5", "1", "--probe", probe, "--label", "rain")
+    assert (code, out.splitlines()) == (0, [" ".join(text.split()) for text in wanted])
+
+
 def test_infill_and_continue_keep_what_was_given(run, model):
     code, out, err = run("infill", "The dog ___ home.", "--model", model, "--length", "3", "-n", "2")
     assert code == 0 and "of the given tokens were kept by the model itself" in err
@@ -77,9 +88,25 @@ def test_a_probe_guides_what_is_generated(run, model, labelled, tmp_path):
     assert guided[0] == away[0] == 0 and len({free[1], guided[1], away[1]}) == 3
 
 
+def test_a_probe_tells_sources_from_answers(run, refused, tmp_path):
+    tiny_model(source_length=24).save(tmp_path / "answering")
+    rows = [{"source": f"the {a} {v} home.", "targets": [f"rain {v} again {a}.", f"snow {v} here {a}."]}
+            for a in ("dog", "cat", "bird") for v in ("ran", "went", "came", "saw")]  # fmt: skip
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    here = ("probe", str(tmp_path / "pairs.jsonl"), "--model", str(tmp_path / "answering"), "--out", str(tmp_path / "p"))
+    code, _, err = run(*here, "--task", "detoxification")
+    assert code == 0 and "labels source, target: " in err
+    assert Probe.load(tmp_path / "p").labels == ("source", "target")
+    assert "--task stories has texts alone" in refused(*here, "--task", "stories")
+
+
 def test_what_is_refused(refused, model, labelled, tmp_path):
     here = ("--model", model)
     assert "--strength is 2.0; give 0" in refused("rewrite", "a", *here, "--strength", "2")
+    several = ("rewrite", "a", *here, "--strength", "0.2", "0.5")
+    assert "several --strength are tried until a probe finds a label" in refused(*several)
+    assert "--probe DIR and --label NAME go together" in refused(*several, "--probe", "p")
+    assert "guidance = 2 weighs the source, and there is none" in refused("rewrite", "a", *here, "--guidance", "2")
     assert "there is no blank in 'The dog'" in refused("infill", "The dog", *here)
     assert "the text to fill is empty" in refused("infill", "", *here)
     assert "this model writes 22 tokens in all: shorten it" in refused("infill", "The dog ran. " * 9 + "___", *here)

@@ -60,6 +60,35 @@ def test_a_weak_rewriting_goes_part_of_the_way_to_the_earliest_guess(model, monk
     torch.testing.assert_close(ends[EARLIEST / 3], torch.lerp(model.encode(TEXTS), ends[EARLIEST], 1 / 3))
 
 
+def test_texts_are_rewritten_no_further_than_they_must(model):
+    weak, strong = (model.rewrite([*TEXTS, TEXTS[0]], strength, seed=2) for strength in (0.4, 0.9))
+    asked = []
+
+    def accept(texts):
+        asked.append(texts)
+        return [text == weak[1] for text in texts]
+
+    assert model.rewrite([*TEXTS, TEXTS[0]], [0.4, 0.9], accept, seed=2) == [strong[0], weak[1], strong[2]]
+    assert asked == [weak]  # the last strength is the last, whatever comes of it
+    assert model.rewrite([*TEXTS, TEXTS[0]], [0.4, 0.9], lambda texts: [True] * 3, seed=2) == weak
+    lengths = [3, 6, 9]
+    steered = model.rewrite([*TEXTS, TEXTS[0]], [0.4, 0.9], accept, seed=2, length=lengths)
+    assert steered == model.rewrite([*TEXTS, TEXTS[0]], 0.9, seed=2, length=lengths)
+
+
+def test_strengths_that_nothing_chooses_among(model):
+    with pytest.raises(ConfigError, match="strengths 0.4 0.9 are several and nothing says which will do"):
+        model.rewrite(TEXTS, [0.4, 0.9])
+    with pytest.raises(ConfigError, match="strength 0.4 is one, and nothing is left to choose"):
+        model.rewrite(TEXTS, 0.4, lambda texts: [True, True])
+    for strengths in ([], [0.9, 0.4], [0.4, 0.4]):
+        with pytest.raises(ConfigError, match="each above the one before"):
+            model.rewrite(TEXTS, strengths, lambda texts: [True, True])
+    guide = ByGradient(lambda latents: latents.sum((1, 2)), 1.0)
+    with pytest.raises(ConfigError, match="guides are of all texts at once"):
+        model.rewrite(TEXTS, [0.4, 0.9], lambda texts: [True, True], guides=[guide])
+
+
 @pytest.mark.parametrize("strength", [-0.1, 1.1])
 def test_strengths_that_cannot_be(model, strength):
     with pytest.raises(ConfigError, match=rf"strength is {strength}; give 0"):

@@ -36,6 +36,8 @@ SCALES = "::scales"
 PART = "::part"
 """Suffix of a run of rows of a matrix that is larger than a shard."""
 
+MATRICES = ("weight", "linear.directions", "linear.answers")
+"""Ends of the names of what a lower precision is for: parameters, and the linear guess, which is larger than they are."""
 PRECISIONS = ("float32", "bfloat16", "int8")
 State = Mapping[str, Tensor]
 
@@ -228,7 +230,7 @@ def _put_in_place(draft: Path, target: Path) -> None:
 def _reduced(tensors: State, precision: str) -> Iterator[tuple[str, Tensor]]:
     for name, tensor in tensors.items():
         tensor = tensor.detach().cpu()
-        is_matrix = name.endswith("weight") and tensor.ndim == 2 and tensor.dtype == torch.float32
+        is_matrix = name.endswith(MATRICES) and tensor.ndim == 2 and tensor.dtype == torch.float32
         if is_matrix and precision == "int8":
             codes, scales = quantise(tensor)
             yield from ((name, codes), (name + SCALES, scales))
@@ -326,7 +328,7 @@ def _join(stored: dict[str, Tensor]) -> dict[str, Tensor]:
             continue
         if name + SCALES in whole:
             tensor = tensor.float() * whole[name + SCALES]
-        elif tensor.dtype == torch.bfloat16 and name.endswith("weight"):
+        elif tensor.dtype == torch.bfloat16 and name.endswith(MATRICES):
             tensor = tensor.float()
         tensors[name] = tensor
     return tensors

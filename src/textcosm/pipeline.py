@@ -17,7 +17,7 @@ from textcosm.control.decoder import Decoder, Ruling
 from textcosm.control.infill import Filled, Known, Template, blank_lengths, filled, lay_out
 from textcosm.control.length import Ending, Length, lengths_of
 from textcosm.control.mbr import chooser
-from textcosm.control.rewrite import EARLIEST, time_of
+from textcosm.control.rewrite import EARLIEST, Accept, rising, time_of
 from textcosm.diffusion.denoiser import Denoiser, Memory, new_denoiser
 from textcosm.diffusion.guidance import Guide
 from textcosm.diffusion.process import Point
@@ -345,23 +345,49 @@ class TextDiffusion:
 
     # --- a hand on the wheel
 
-    def rewrite(self, texts: Sequence[str], strength: float, **options: Unpack[Sampling]) -> list[str]:
+    def rewrite(
+        self,
+        texts: Sequence[str],
+        strength: float | Sequence[float],
+        accept: Accept | None = None,
+        **options: Unpack[Sampling],
+    ) -> list[str]:
         """The texts, noised part of the way and denoised: ``strength`` 0 reconstructs them, 1 forgets them.
+
+        Several strengths, rising, are tried in turn: a text stays as the first one leaves it that ``accept`` takes (such
+        as ``Probe.accept``), else as the last one does.
 
         The noise of a text is that of its place and the seed, the same at every strength. Needs the encoder; raises
         ConfigError for a strength outside [0, 1]. Below the earliest time at which the network's guess is worth more
         than what it reads (control/rewrite.py), the latents go that part of the way to the guess at that time. Give the
         texts as ``source`` as well to a model that answers sources, and it answers them from where they stand.
         """
-        time = time_of(strength)
         if options.get("mbr", 1) != 1:
             raise ConfigError("mbr chooses among texts from noise: leave it out where texts are rewritten")
+        if accept is not None and options.get("guides"):
+            raise ConfigError("guides are of all texts at once: leave them out where only some are tried again")
+        given, strengths = _checked_texts(texts), rising(strength, accept)
+        seeds = self._seeds(len(given), options)
+        written = self._rewrite(given, strengths[0], seeds, options)
+        for further in strengths[1:]:
+            taken = accept(list(written)) if accept else ()
+            left = [i for i, will_do in enumerate(taken) if not will_do]
+            if not left:
+                break
+            some = {name: _of_rows(options.get(name), left) for name in ("source", "length")}
+            again = self._rewrite([given[i] for i in left], further, [seeds[i] for i in left], {**options, **some})  # type: ignore[typeddict-item]
+            for i, text in zip(left, again, strict=True):
+                written[i] = text
+        return written
+
+    def _rewrite(self, texts: list[str], strength: float, seeds: list[int], options: Sampling) -> list[str]:
+        """All of them at one strength."""
+        time = time_of(strength)
         latents = self.encode(texts, options.get("batch_size", 64))
         if time == 0:
             return self.decode(latents)
         earliest = max(EARLIEST, self.config.diffusion_objective.min_time)
         options = {**options, "start": latents, "start_time": max(time, earliest)}
-        seeds = self._seeds(len(latents), options)
         options, written = self._with_length(options, seeds), []
         for rows, found in self._ends(seeds, options):
             way = torch.lerp(latents[rows], found, min(1.0, time / earliest))
@@ -567,6 +593,11 @@ def slerp(a: Tensor, b: Tensor, share: float) -> Tensor:
     if torch.sin(angle) < 1e-4:
         return torch.lerp(a, b, share)
     return (torch.sin((1 - share) * angle) * a + torch.sin(share * angle) * b) / torch.sin(angle)
+
+
+def _of_rows(values: Any, rows: list[int]) -> Any:
+    """Of some texts what is given for each; anything else holds for all."""
+    return [values[i] for i in rows] if isinstance(values, Sequence) and not isinstance(values, str) else values
 
 
 def _end(points: Iterator[Point]) -> Latents:

@@ -29,6 +29,16 @@ def test_it_learns_and_leads(labels):
     assert probe.log_probabilities(probe.guide(labels[last], -0.5)(here, 0.0))[0, last] < before
 
 
+def test_it_accepts_texts_of_its_label():
+    latents, names = clusters("calm", "rude")
+    probe, _ = fit_probe(latents, names, "here")
+    two = torch.stack((latents[0], latents[-1]))
+    assert probe.accept("calm", lambda texts: two)(["a", "b"]) == [True, False]
+    assert probe.accept("not:calm", lambda texts: two)(["a", "b"]) == [False, True]
+    with pytest.raises(ConfigError, match="knows no label 'sad'"):
+        probe.accept("sad", lambda texts: two)
+
+
 def test_it_comes_back_from_disk(tmp_path):
     latents, names = clusters("calm", "rude")
     probe, _ = fit_probe(latents, names, "here")

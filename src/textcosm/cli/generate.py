@@ -5,7 +5,6 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import arg
@@ -15,14 +14,17 @@ from textcosm.cli.options import (
     Compiled,
     Device,
     Guidance,
+    Label,
     Length,
     MatrixPrecision,
     Model,
+    ProbeOf,
     Refinements,
     Solver,
     SourceField,
     Steps,
     length_of,
+    open_probe,
     pairs_of_model,
     parse_and_run,
 )
@@ -71,11 +73,11 @@ def generate(
     refine: Refinements = None,
     mbr: Candidates = 1,
     length: Length = None,
-    probe: Annotated[
-        Path | None, arg(metavar="DIR", help="A probe of textcosm probe, to guide the texts towards --label.")
-    ] = None,
-    label: Annotated[str | None, arg(metavar="NAME|not:NAME", help="What the probe guides towards.")] = None,
-    guide_scale: Annotated[float, arg(metavar="S", help="How strongly; below 0 leads away.")] = 2.0,
+    probe: ProbeOf = None,
+    label: Label = None,
+    guide_scale: Annotated[
+        float, arg(metavar="S", help="How strongly the probe guides towards the label; below 0 leads away.")
+    ] = 2.0,
     seed: Annotated[
         int | None,
         arg(
@@ -149,15 +151,11 @@ def _sources(given: tuple[str, ...], model: str, field: str | None) -> list[str]
     return found
 
 
-def _guide(directory: Path | None, label: str | None, scale: float) -> "GuideOf | None":
+def _guide(given: str | None, label: str | None, scale: float) -> "GuideOf | None":
     """From a model, whose latents the probe must know, to the guide."""
-    if directory is None and label is None:
+    probe = open_probe(given, label)
+    if probe is None or label is None:
         return None
-    if directory is None or label is None:
-        raise ConfigError("--probe DIR and --label NAME go together: give both, or none")
-    from textcosm.control.probe import Probe
-
-    probe = Probe.load(directory)
     guide = probe.guide(label, scale)
 
     def of(diffusion: "TextDiffusion") -> "Guide":

@@ -11,6 +11,7 @@ from textcosm.tasks.named import TASKS
 
 if TYPE_CHECKING:
     from textcosm.control.length import Length as WantedLength
+    from textcosm.control.probe import Probe
     from textcosm.tasks import DataConfig
 
 OWN = "(default: the model's own)"
@@ -68,6 +69,18 @@ Compiled = Annotated[
     bool,
     arg(name="compile", help="On a GPU: a pass of the denoiser as one CUDA graph, which a minute of compiling makes."),
 ]
+ProbeOf = Annotated[
+    str | None,
+    arg(
+        metavar="DIR|NAME",
+        help="A probe of textcosm probe, or that of a shipped model, which tells whether a text has the --label.",
+        help_behavior_hint="(default: none)",
+    ),
+]
+Label = Annotated[
+    str | None,
+    arg(metavar="NAME|not:NAME", help="What the texts should be, by the --probe.", help_behavior_hint="(default: none)"),
+]
 SourceField = Annotated[
     str | None, arg(metavar="FIELD", help="Which field holds the source.", help_behavior_hint="(default: the task's)")
 ]
@@ -109,6 +122,19 @@ def length_of(given: str | None) -> "WantedLength | None":
     if not given.isdigit():
         raise ConfigError(f"--length is {given!r}; give a number of tokens, such as 40, or natural")
     return int(given)
+
+
+def open_probe(given: str | None, label: str | None) -> "Probe | None":
+    """What --probe names: the folder of a probe, or a shipped model that has one. ConfigError for a half of the two flags."""
+    if given is None and label is None:
+        return None
+    if given is None or label is None:
+        raise ConfigError("--probe DIR and --label NAME go together: give both, or none")
+    from textcosm.control.probe import Probe
+    from textcosm.pipeline import shipped_models
+
+    shipped = shipped_models()
+    return Probe.load(shipped[given] / "probe" if given in shipped else given)
 
 
 def pairs_of_model(model: str) -> "DataConfig":

@@ -8,7 +8,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from textcosm.cli.options import Device, Model, TextField, parse_and_run
-from textcosm.errors import DataError
+from textcosm.errors import ConfigError, DataError
 
 
 def run(arguments: list[str]) -> None:
@@ -16,12 +16,20 @@ def run(arguments: list[str]) -> None:
 
 
 def probe(
-    file: Annotated[Positional[Path], arg(metavar="FILE", help="A .jsonl file (also .gz, .xz) of texts with labels.")],
+    file: Annotated[Positional[Path], arg(metavar="FILE", help="A .jsonl file (also .gz, .xz) of texts with labels, or of pairs with --task.")],
     /,
     out: Annotated[Path, arg(metavar="DIR", help="Write the probe into this folder.")],
     model: Model = "stories-16",
     text_field: TextField = None,
     label_field: Annotated[str, arg(metavar="FIELD", help="Which field holds the label.")] = "label",
+    task: Annotated[
+        str | None,
+        arg(
+            metavar="NAME",
+            help="The file holds pairs of this task instead, whose sources and answers are the labels source and target.",
+            help_behavior_hint="(default: labelled texts)",
+        ),
+    ] = None,
     seed: Annotated[int, arg(metavar="S", help="Draws the fifth of the texts that is held out.")] = 0,
     device: Device = None,
 ) -> None:
@@ -29,7 +37,7 @@ def probe(
     from textcosm.control.probe import fit_probe, space_of
     from textcosm.pipeline import TextDiffusion
 
-    texts, labels = labelled(file, text_field or "text", label_field)
+    texts, labels = sides(file, task) if task else labelled(file, text_field or "text", label_field)
     diffusion = TextDiffusion.load(model, device)
     found, accuracy = fit_probe(diffusion.encode(texts), labels, space_of(diffusion.normaliser), seed)
     found.save(out)
@@ -39,6 +47,18 @@ def probe(
         f"(always {label!r}: {count / len(labels):.3f}); wrote {out}",
         file=sys.stderr,
     )
+
+
+def sides(file: Path, task: str) -> tuple[list[str], list[str]]:
+    """The sources and the answers of the pairs that models train on, each once, and which they are."""
+    from textcosm.tasks import DataConfig, open_task
+
+    config = DataConfig(task=task)
+    if not config.is_paired:
+        raise ConfigError(f"--task {task} has texts alone, and a probe tells sources from answers: name a task of pairs")
+    pairs = list(open_task(str(file), config).examples("train"))
+    sources, targets = dict.fromkeys(pair.source or "" for pair in pairs), dict.fromkeys(pair.text for pair in pairs)
+    return [*sources, *targets], ["source"] * len(sources) + ["target"] * len(targets)
 
 
 def labelled(file: Path, text_field: str, label_field: str) -> tuple[list[str], list[str]]:

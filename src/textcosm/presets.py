@@ -162,7 +162,7 @@ def _answering(
             denoiser=replace(model.denoiser, source_depth=source_depth, linear_rank=1024, source_latents=near),
             # A source leaves less to guess than noise does: the last, fine part of the way is within reach.
             diffusion_objective=DiffusionObjectiveConfig(min_time=0.02),
-            sampler=replace(model.sampler, end_time=0.1),
+            sampler=replace(model.sampler, steps=12, end_time=0.2, guidance=2.0),  # as detoxification has it best
             source=source,
         ),
         data=DataConfig(task=task),

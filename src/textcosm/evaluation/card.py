@@ -12,6 +12,8 @@ CARD = "README.md"
 INTRODUCTION = """\
 A text diffusion model in a compressed latent space, made and described by textcosm. New texts come from noise, all
 positions at once; no text encoder is needed to generate."""
+OF_SOURCES = """A text diffusion model in a compressed latent space, made and described by textcosm. It answers given texts, all positions
+at once; the text encoder (the extra "hf") reads them."""
 
 Row = tuple[str, ...]
 
@@ -36,7 +38,7 @@ def model_card(name: str, index: Mapping[str, Any], megabytes: float | None = No
     command, metrics, notes = record.pop("command", None), record.pop("metrics", {}), record.pop("notes", [])
     parts = [
         f"# {name}",
-        INTRODUCTION,
+        OF_SOURCES if metadata["config"]["denoiser"].get("source_depth") else INTRODUCTION,
         _code("python", "from textcosm import TextDiffusion", f'TextDiffusion.load("{name}").sample({_what(metadata)}, seed=0)'),
         _section("Sizes", markdown_table(("what", "value"), list(_sizes(index, megabytes)))),
         _section("Training", markdown_table(("what", "value"), list(_flat(record))), _code("bash", command) if command else ""),

@@ -98,9 +98,10 @@ def _draw_panel(axes: Any, panel: Panel) -> None:
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     for axis, is_log, scale in ((axes.xaxis, panel.log_x, axes.set_xscale), (axes.yaxis, panel.log_y, axes.set_yscale)):
-        if is_log:  # 0.1, 0.2, 0.5, 1: few enough to stand side by side
+        if is_log:  # 0.1, 0.2, 0.5, 1, or 0.1, 1, 10: few enough to stand side by side
             scale("log")
-            axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            low, high = axis.get_view_interval()
+            axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 1000 * low else (1.0,)))
             axis.set_major_formatter(StrMethodFormatter("{x:g}"))
             axis.set_minor_formatter(NullFormatter())
     axes.grid(alpha=0.25)

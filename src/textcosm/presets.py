@@ -137,7 +137,7 @@ _STORIES_UNCOMPRESSED = replace(
 )  # fmt: skip
 
 
-# --- texts that answer sources: stories-16's network, which also reads a source; about 45 minutes on two CPU cores
+# --- texts that answer sources: stories-16's network, which also reads a source; about an hour on two CPU cores
 
 
 def _answering(
@@ -221,12 +221,12 @@ PRESETS: dict[str, Preset] = {
         _STORIES_UNCOMPRESSED,
     ),
     "stories-16-gpu": Preset("A deeper model on the same data, in bfloat16, for one GPU: not yet trained.", _STORIES_GPU),
-    "detox-16": Preset("A toxic sentence said politely: pairs as ParaDetox has them, 45 minutes on two CPU cores.", _DETOX),
+    "detox-16": Preset("A toxic sentence said politely: pairs as ParaDetox has them, 50 minutes on two CPU cores.", _DETOX),
     "questions-16": Preset(
-        "A question for an answer in its context: pairs as SQuAD has them, 45 minutes on two CPU cores.", _QUESTIONS
+        "A question for an answer in its context: pairs as SQuAD has them, for two CPU cores: not yet trained.", _QUESTIONS
     ),
     "summaries-16": Preset(
-        "A text in a sentence: pairs as XSum has them, 45 minutes on two CPU cores.", _SUMMARIES
+        "A text in a sentence: pairs as XSum has them, for two CPU cores: not yet trained.", _SUMMARIES
     ),
     "paper": Preset("The paper's stories: 128 tokens in 16 latents, 130M denoiser, needs a GPU for days.", _PAPER),
     "paper-512": Preset("The paper's OpenWebText row: 512 tokens in 512 latents, needs several GPUs.", _PAPER_512),

@@ -137,7 +137,7 @@ _STORIES_UNCOMPRESSED = replace(
 )  # fmt: skip
 
 
-# --- texts that answer sources: stories-16's network, which also reads a source; about an hour on two CPU cores
+# --- texts that answer sources: stories-16's network, which also reads a source; for two CPU cores
 
 
 def _answering(

@@ -369,9 +369,10 @@ class TextDiffusion:
         given, strengths = _checked_texts(texts), rising(strength, accept)
         seeds = self._seeds(len(given), options)
         written = self._rewrite(given, strengths[0], seeds, options)
+        left = list(range(len(given)))
         for further in strengths[1:]:
-            taken = accept(list(written)) if accept else ()
-            left = [i for i, will_do in enumerate(taken) if not will_do]
+            taken = accept([written[i] for i in left]) if accept else ()
+            left = [i for i, will_do in zip(left, taken, strict=True) if not will_do]
             if not left:
                 break
             some = {name: _of_rows(options.get(name), left) for name in ("source", "length")}

@@ -1,5 +1,6 @@
 """A study's page in docs/: a few sentences, the table, the plot and the command that made them."""
 
+import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from textcosm.errors import ConfigError
 WRAP = 120
 PANEL = (4.6, 3.4)
 """Inches of one panel of a plot."""
+KEPT = re.compile(r"<!-- by hand -->.*?<!-- end -->", re.DOTALL)
+"""What a page says between these marks stays, after its first paragraph, when the page is written anew."""
 
 
 @dataclass(frozen=True)
@@ -41,17 +44,20 @@ class Panel:
 def write_page(
     folder: Path, name: str, title: str, said: Sequence[str], tables: Sequence[str], panels: Iterable[Panel], command: str
 ) -> Path:
-    """Write ``folder/name.md`` and ``folder/name.svg``; panels without a curve are left out."""
+    """Write ``folder/name.md`` and ``folder/name.svg``; panels without a curve are left out, what is ``KEPT`` stays."""
     folder.mkdir(parents=True, exist_ok=True)
+    page = folder / f"{name}.md"
+    kept = KEPT.findall(page.read_text(encoding="utf-8")) if page.exists() else []
     panels = [panel for panel in panels if any(line.x for line in panel.lines)]
-    parts = [f"# {title}", *(textwrap.fill(paragraph, WRAP) for paragraph in said), *filter(None, tables)]
+    first, *others = (textwrap.fill(paragraph, WRAP) for paragraph in said)
+    parts = [f"# {title}", first, *kept, *others, *filter(None, tables)]
     if panels:
         draw(folder / f"{name}.svg", panels)
         parts.append(f"![{title}]({name}.svg)")
     parts.append(f"```bash\n{command}\n```")
-    with whole_file(folder / f"{name}.md") as file:
+    with whole_file(page) as file:
         file.write("\n\n".join(parts) + "\n")
-    return folder / f"{name}.md"
+    return page
 
 
 def shown(found: Mapping[str, float] | None, digits: int = 3) -> str:

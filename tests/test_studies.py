@@ -91,6 +91,21 @@ def again(module, plan, judge):
     return page
 
 
+# --- pages
+
+
+def test_what_was_written_by_hand_stays_when_a_page_is_made_anew(tmp_path):
+    page = importlib.import_module("page")
+    said, table = ("What was measured.", "What the columns mean."), ["| a |"]
+    first = page.write_page(tmp_path, "study", "A study", said, table, (), "python runs/study.py")
+    kept = "<!-- by hand -->\n**What fails.** Names,\n\nand numbers.\n<!-- end -->"
+    text = first.read_text(encoding="utf-8").replace("measured.\n", f"measured.\n\n{kept}\n")
+    first.write_text(text, encoding="utf-8")
+    again = page.write_page(tmp_path, "study", "A study", said, ["| b |"], (), "python runs/study.py")
+    assert again.read_text(encoding="utf-8") == text.replace("| a |", "| b |")
+    assert text.index("measured.") < text.index("**What fails.**") < text.index("What the columns mean.")
+
+
 # --- solvers
 
 

@@ -5,7 +5,8 @@
 A model of ours is measured at every one of ``--steps`` and at its own number of steps, and there with each
 ``--guidance``, each ``--mbr`` and, rewriting the source from its own latents, each ``--strength`` as well (and all of
 them in turn, until a ``--probe`` finds the ``--label``); an encoder-decoder with each of ``--beams``. Speeds are timed in one go, in rounds over all systems, so that a busy minute
-hurts them alike. ``--show outputs`` keeps sources and references off the page, for data that may not be copied.
+hurts them alike. For data that may not be copied, ``--show outputs`` keeps sources and references off the page, and
+``--samples`` names pairs that may stand there.
 """
 
 import dataclasses
@@ -73,6 +74,8 @@ class TaskPlan(Plan):
     """Times that every speed is taken; the median counts."""
     show: Literal["all", "outputs", "none"] = "all"
     """Texts on the page: outputs beside sources and references, outputs alone, or none."""
+    samples: Path | None = None
+    """Pairs that stand on the page, with all that was written of them, in place of those of ``test``."""
     source_field: str | None = None
     """Instead of the task's own."""
     target_field: str | None = None
@@ -211,24 +214,40 @@ class TaskStudy:
         judge = self.study.judge if "fluency" in self.metrics else None
         return Scorers(judge=judge, cache=self.plan.readings or default_cache(), device=self.plan.device or "cpu")
 
-    @property
-    def sources(self) -> list[str]:
-        return [pair.source or "" for pair in self.pairs]
+    @cached_property
+    def samples(self) -> list[Row]:
+        """The pairs that stand on the page."""
+        if self.plan.samples is None:
+            return self.pairs[:SAMPLES]
+        return list(read_rows(self.plan.samples, None, self.plan.pairs).rows[:SAMPLES])
 
     @cached_property
     def asked(self) -> list[Any]:
-        """What the answers depend on besides the system."""
+        """What quality and speed depend on besides the system."""
+        return self._asked(self.pairs)
+
+    def _asked(self, pairs: Sequence[Row]) -> list[Any]:
         plan = self.plan
-        return [plan.task, plan.source_field, plan.target_field, Rows("", tuple(self.pairs)).sha256]
+        return [plan.task, plan.source_field, plan.target_field, Rows("", tuple(pairs)).sha256]
 
     def texts(self, system: System) -> list[str] | None:
-        """A hundred at a time, each from a seed of its own; None where there is no time for all."""
+        """An answer to each pair; None where there is no time for all."""
+        return self._answers("answers", system, self.pairs)
+
+    def samples_of(self, system: System) -> list[str] | None:
+        """The same for the pairs that stand on the page."""
+        if self.plan.samples is None:
+            return (self.texts(system) or [])[:SAMPLES] or None
+        return self._answers("samples", system, self.samples)
+
+    def _answers(self, kind: str, system: System, pairs: Sequence[Row]) -> list[str] | None:
+        """A hundred at a time, each from a seed of its own."""
         found: list[str] = []
-        for part, start in enumerate(range(0, len(self.pairs), AT_A_TIME)):
-            sources = self.sources[start : start + AT_A_TIME]
+        for part, start in enumerate(range(0, len(pairs), AT_A_TIME)):
+            sources = _sources(pairs[start : start + AT_A_TIME])
             made = self.study.once(
-                f"answers-{_file(system)}-{part:02d}",
-                [system.identity, self.asked],
+                f"{kind}-{_file(system)}-{part:02d}",
+                [system.identity, self._asked(pairs)],
                 lambda given=sources, k=part: {"texts": system.write(given, self.plan.seed + k)},
             )
             if made is None:
@@ -245,7 +264,7 @@ class TaskStudy:
     def measured(self, texts: list[str]) -> dict[str, Any]:
         """The metrics of these answers to the sources."""
         targets = [list(pair.targets) for pair in self.pairs]
-        found = paired_metrics(texts, targets, self.sources, self.metrics, self.scorers)
+        found = paired_metrics(texts, targets, _sources(self.pairs), self.metrics, self.scorers)
         return {name: asdict(value) for name, value in found.items()}
 
     def human(self) -> dict[str, Any] | None:
@@ -255,7 +274,7 @@ class TaskStudy:
             return None
         texts = [pair.targets[0] for pair in self.pairs]
         return self.study.once("human", self.asked, lambda: {
-            name: asdict(value) for name, value in paired_metrics(texts, None, self.sources, free, self.scorers).items()
+            name: asdict(value) for name, value in paired_metrics(texts, None, _sources(self.pairs), free, self.scorers).items()
         })  # fmt: skip
 
     def worst(self, system: System, texts: list[str]) -> list[tuple[float, int]] | None:
@@ -267,7 +286,7 @@ class TaskStudy:
 
     def _of_each(self, texts: list[str]) -> dict[str, Any]:
         targets = [list(pair.targets) for pair in self.pairs]
-        return {"values": metric_of_each(texts, targets, self.sources, self.main, self.scorers).tolist()}
+        return {"values": metric_of_each(texts, targets, _sources(self.pairs), self.main, self.scorers).tolist()}
 
     def timings(self) -> dict[str, dict[str, float]]:
         """Seconds a text of every system at batch 1 and 64: medians over rounds."""
@@ -275,12 +294,18 @@ class TaskStudy:
         return self.study.once("timings", [names, self.asked, self.plan.rounds, self.plan.threads], self._timed) or {}
 
     def _timed(self) -> dict[str, dict[str, float]]:
+        sources = _sources(self.pairs)
+
         def writer(system: System) -> Callable[[int, int], list[str]]:
-            return lambda n, seed: system.write([self.sources[(seed * n + i) % len(self.pairs)] for i in range(n)], seed)
+            return lambda n, seed: system.write([sources[(seed * n + i) % len(sources)] for i in range(n)], seed)
 
         writers = {system.name: writer(system) for system in self.systems}
         taken = in_rounds(writers, BATCHES, self.plan.rounds, self.plan.seed)
         return {name: {str(n): seconds_a_text(w) for n, w in sizes.items()} for name, sizes in taken.items()}
+
+
+def _sources(pairs: Sequence[Row]) -> list[str]:
+    return [pair.source or "" for pair in pairs]
 
 
 def _file(system: System) -> str:
@@ -303,11 +328,12 @@ def study(plan: TaskPlan, say: Callable[[str], None] = tell) -> Path:
     head = ("system", *(label(name).title for name in work.metrics), "s / text, batch 1", "batch 64")
     tables = [markdown_table(head, rows), markdown_table(("system", "parameters: token embeddings and heads", "other"), work.sizes)]
     if plan.show != "none":
-        tables += [_samples(work, texts), _failures(work, texts)]
+        tables += [_samples(work), _failures(work, texts)]
     names = [given if is_rule(given) else plain(given) for given in plan.systems]
     options = [plan.task, *names, *_flags("steps", plan.steps), *_flags("guidance", plan.guidance)]
     options += [*_flags("mbr", plan.mbr), *_flags("strength", plan.strength), *_flags("beams", plan.beams)]
     options += [*(["--probe", "PROBE", "--label", plan.label] if plan.probe else []), "--rounds", str(plan.rounds)]
+    options += ["--samples", plan.samples.name] if plan.samples else []
     title = plan.task.replace("-", " ").capitalize()
     panels = _panels(work, known, timings)
     return write_page(plan.docs, plan.task, title, _said(work), tables, panels, command("task", plan, *options))
@@ -334,28 +360,30 @@ def _said(work: TaskStudy) -> list[str]:
     return said + ([f"Not measured for want of time: {', '.join(work.study.missing)}."] if work.study.missing else [])
 
 
-def _samples(work: TaskStudy, texts: dict[str, list[str] | None]) -> str:
-    """The first pairs, with the answers of one system of each path."""
-    parts = [_one(work, texts, number) for number in range(min(SAMPLES, len(work.pairs)))]
-    return "\n\n".join([f"## The first {len(parts)}, unpicked", *parts])
+def _samples(work: TaskStudy) -> str:
+    """Pairs beside the answers of one system of each path."""
+    texts = {system.name: work.samples_of(system) for system in work.systems if system.is_shown}
+    parts = [_one(work, pair, texts, number) for number, pair in enumerate(work.samples)]
+    title = f"The first {len(parts)}" if work.plan.samples is None else f"{len(parts)} written for this page"
+    return "\n\n".join([f"## {title}, unpicked", *parts])
 
 
 def _failures(work: TaskStudy, texts: dict[str, list[str] | None]) -> str:
-    """Where the first system that is shown does worst."""
+    """Where the first system that is shown does worst; nothing where the pairs may not stand on the page."""
     system = next((system for system in work.systems if system.is_shown and texts[system.name]), None)
-    if system is None:
+    if system is None or work.plan.samples is not None:
         return ""
     worst = work.worst(system, texts[system.name] or []) or []
-    parts = [_one(work, texts, number, f"{label(work.main).title} {value:.2f}") for value, number in worst]
+    beside = {system.name: texts[system.name] for system in work.systems if system.is_shown}
     by = label(work.main).title
+    parts = [_one(work, work.pairs[number], beside, number, f"{by} {value:.2f}") for value, number in worst]
     return "\n\n".join([f"## What fails: the {len(parts)} worst of {system.name}, by {by}", *parts])
 
 
-def _one(work: TaskStudy, texts: dict[str, list[str] | None], number: int, note: str = "") -> str:
+def _one(work: TaskStudy, pair: Row, texts: dict[str, list[str] | None], number: int, note: str = "") -> str:
     """A pair and its answers, a line each."""
-    pair = work.pairs[number]
     lines = _given(pair) if work.plan.show == "all" else []
-    lines += [(s.name, (texts[s.name] or [])[number]) for s in work.systems if s.is_shown and texts[s.name]]
+    lines += [(name, answers[number]) for name, answers in texts.items() if answers]
     items = [f"- {name}: {_line(text) or '(nothing)'}" for name, text in lines]
     return "\n".join([f"**{number + 1}**{f' ({note})' if note else ''}", "", *items])
 

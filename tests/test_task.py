@@ -135,6 +135,16 @@ def test_texts_that_may_not_be_copied_stay_off_the_page(task, plan):
         assert page.count("- delete: ") == outputs and "*source*" not in page and "*reference*" not in page
 
 
+def test_other_pairs_can_stand_on_the_page(task, plan, tmp_path):
+    own = tmp_path / "own.jsonl"
+    own.write_text(json.dumps({"source": "a damn cake", "targets": ["a cake"]}) + "\n", encoding="utf-8")
+    plan = replace(plan, systems=("rule:copy", "rule:delete"), samples=own)
+    page = task.study(plan, lambda line: None).read_text(encoding="utf-8")
+    assert "## 1 written for this page" in page and "- *source*: a damn cake\n- *reference*: a cake\n- delete: a cake" in page
+    assert page.count("*source*") == 1 and "What fails" not in page and "--samples own.jsonl" in page
+    assert "6 different sources of test.jsonl" in page.replace("\n", " ")  # which is what is measured
+
+
 def test_only_what_answers_sources_is_compared(task, plan, tmp_path):
     tiny_model().save(tmp_path / "stories")
     for systems, message in (

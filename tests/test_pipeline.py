@@ -492,3 +492,13 @@ def test_bfloat16_runs_under_autocast_and_gives_float32(monkeypatch):
     model.use_precision("bfloat16")
     *_, last = model._walk(slice(0, 2), {"steps": 2})([0, 1])
     assert model.precision == "bfloat16" and last.clean.dtype == torch.float32
+
+
+def test_of_a_long_context_only_what_stands_around_the_answer_is_read():
+    whole = tiny_model(source_length=40)
+    near = tiny_model(source_length=40)
+    near.config = replace(near.config, source=replace(near.config.source, context_words=4))
+    source = "the cat | We lost. " + "It was sad and very late. " * 12 + "So the cat ran."
+    assert whole.cut_sources([source]) == 1 and near.cut_sources([source]) == 0
+    assert near.sample(source=[source], seed=3) == whole.sample(source=["the cat | So the cat ran."], seed=3)
+    assert near.sample(source=[source], seed=3) != whole.sample(source=[source], seed=3)

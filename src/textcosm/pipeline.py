@@ -28,6 +28,7 @@ from textcosm.latent.autoencoder import Autoencoder, Words
 from textcosm.latent.normaliser import Normaliser, new_normaliser
 from textcosm.nn.precision import Precision
 from textcosm.shapes import Activations, Latents, Mask, Times
+from textcosm.tasks import focused
 from textcosm.text.backbone import Backbone, open_backbone
 from textcosm.text.tokenizer import Tokenizer
 
@@ -463,12 +464,15 @@ class TextDiffusion:
 
     def cut_sources(self, source: Sequence[str]) -> int:
         """How many of these are longer than the model reads, ``config.source.max_length`` tokens, and are cut there."""
-        return self.tokenizer.tokenize(checked_sources(source), self.config.source.max_length).cut
+        return self.tokenizer.tokenize(self._focused(checked_sources(source)), self.config.source.max_length).cut
+
+    def _focused(self, source: Sequence[str]) -> list[str]:
+        return [focused(text, self.config.source.context_words) for text in source]
 
     @torch.no_grad()
     def _read_sources(self, source: list[str]) -> Memory:
         """Source texts as the denoiser reads them, once for all steps."""
-        backbone = self._open_backbone()
+        backbone, source = self._open_backbone(), self._focused(source)
         batch = backbone.tokenize(source, self.config.source.max_length)
         tokens, mask = batch.tokens.to(self.device), batch.mask.to(self.device)
         activations = backbone.encode(tokens, mask)

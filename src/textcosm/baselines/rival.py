@@ -21,6 +21,7 @@ from textcosm.errors import CheckpointError, ConfigError, DataError
 from textcosm.latent.forms import FormHead
 from textcosm.pipeline import TOKENIZER_FILE, batches, best_device, checked_seeds, checked_sources, find_model
 from textcosm.shapes import Forms, Mask, Tokens
+from textcosm.tasks import focused
 from textcosm.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -154,7 +155,8 @@ class Rival:
     def _answers(self, network: EncoderDecoder, pairs: list[tuple[int, str]], sampler: RivalSampler) -> list[str]:
         """A text for each (seed, source)."""
         seeds, texts = zip(*pairs, strict=True)
-        batch, device = self.tokenizer.tokenize(texts, network.config.source_length), network.embeddings.device
+        config, device = network.config, network.embeddings.device
+        batch = self.tokenizer.tokenize([focused(text, config.context_words) for text in texts], config.source_length)
         sources = Sources(network.vocabulary.shrink(batch.tokens).to(device), batch.mask.to(device))
         return self.write(network.generate(seeds, sampler, sources))
 

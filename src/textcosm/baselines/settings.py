@@ -6,7 +6,7 @@ from typing import Literal, get_args
 from textcosm.errors import ConfigError
 
 Kind = Literal["autoregressive", "masked", "encoder-decoder"]
-OF_PAIRS = ("encoder_depth", "source_length", "dropout")
+OF_PAIRS = ("encoder_depth", "source_length", "context_words", "dropout")
 """The fields of :class:`RivalConfig` that only the encoder-decoder has."""
 
 
@@ -28,6 +28,8 @@ class RivalConfig:
     """Encoder-decoder only: blocks that read the source."""
     source_length: int = 512
     """Encoder-decoder only: tokens of a source at the most, start and end included."""
+    context_words: int | None = None
+    """Encoder-decoder only: of a source "ANSWER | CONTEXT", words of the context around the answer; None reads all."""
     dropout: float = 0.1
     """Encoder-decoder only, as its authors train it (arXiv 2001.08210)."""
 
@@ -42,6 +44,8 @@ class RivalConfig:
         for name in ("max_length", "source_length"):
             if getattr(self, name) < 4:
                 raise ConfigError(f"{name} is {getattr(self, name)}; give 4 tokens or more")
+        if self.context_words is not None and self.context_words < 1:
+            raise ConfigError(f"context_words is {self.context_words}; keep 1 word or more, or None to keep all")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"dropout is {self.dropout}; give a share from 0 to below 1")
 

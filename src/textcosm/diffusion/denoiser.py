@@ -69,11 +69,17 @@ class DenoiserConfig:
 
 @dataclass(frozen=True)
 class SourceConfig:
-    """max_length: tokens of a source that are read, start and end included; the rest is cut."""
+    """max_length: tokens of a source that are read, start and end included; the rest is cut.
+
+    context_words: of a source "ANSWER | CONTEXT", words of the context around the answer that are read; None reads all.
+    """
 
     max_length: int = 512
+    context_words: int | None = None
 
     def __post_init__(self) -> None:
+        if self.context_words is not None and self.context_words < 1:
+            raise ConfigError(f"context_words is {self.context_words}; keep 1 word or more, or None to keep all")
         if self.max_length < 3:
             raise ConfigError(f"source max_length = {self.max_length} leaves no room for a word; give 3 or more")
 

@@ -1,6 +1,7 @@
 """The tasks room: where texts come from and how they are judged."""
 
 from textcosm.tasks.files import DataConfig, FileTask, read_texts
+from textcosm.tasks.focus import focused
 from textcosm.tasks.hub import PREFIX, HubTask
 from textcosm.tasks.named import TASKS, NamedTask, named_task
 from textcosm.tasks.pairs import Pair, PairTask, pairs_of, read_pairs, read_sources
@@ -17,6 +18,7 @@ __all__ = [
     "Pair",
     "PairTask",
     "Task",
+    "focused",
     "named_task",
     "open_task",
     "pairs_of",

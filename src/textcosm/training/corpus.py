@@ -15,7 +15,7 @@ from torch import Tensor
 from textcosm.errors import DataError
 from textcosm.latent.autoencoder import Autoencoder
 from textcosm.latent.normaliser import Normaliser, new_normaliser
-from textcosm.tasks import DataConfig, Example, Task, open_task
+from textcosm.tasks import DataConfig, Example, Task, focused, open_task
 from textcosm.tasks.task import SPLITS
 from textcosm.training.cache import TextBatch, TextStore, is_made, open_rows, write_rows, write_texts
 from textcosm.training.fit import StepReport
@@ -94,7 +94,8 @@ def _texts(run: Run, split: str) -> _Corpora:
 
 def _sources(run: Run, split: str) -> _Corpora:
     task = open_task(run.data, run.recipe.data)
-    return _Corpora(task, ((example.source or "" for example in _examples(task, split)),))
+    words = run.recipe.model.source.context_words
+    return _Corpora(task, ((focused(example.source or "", words) for example in _examples(task, split)),))
 
 
 def _examples(task: Task, split: str) -> Iterator[Example]:
@@ -126,7 +127,8 @@ def text_settings(run: Run, split: str) -> dict[str, Any]:
 
 def source_settings(run: Run, split: str) -> dict[str, Any]:
     """The same of the sources of a split."""
-    return {**_data_settings(run, split), "max_length": run.recipe.model.source.max_length}
+    source = {name: value for name, value in asdict(run.recipe.model.source).items() if value is not None}
+    return {**_data_settings(run, split), **source}
 
 
 def _data_settings(run: Run, split: str) -> dict[str, Any]:

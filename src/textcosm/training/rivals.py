@@ -94,7 +94,7 @@ def _corpus_recipe(recipe: RivalRecipe) -> Recipe:
     """What the corpus depends on, as our own model's recipe says it: that is what lets the two share a cache."""
     length = recipe.model.max_length
     autoencoder = AutoencoderConfig(num_latents=min(16, length), max_length=length)
-    model = Config(recipe.backbone, autoencoder, source=SourceConfig(recipe.model.source_length))
+    model = Config(recipe.backbone, autoencoder, source=SourceConfig(recipe.model.source_length, recipe.model.context_words))
     return Recipe(model, recipe.data, seed=recipe.seed)
 
 
@@ -117,8 +117,10 @@ def _everything(recipe: RivalRecipe, run: Run) -> Iterator[StepReport]:
 
 
 def _settings(recipe: RivalRecipe, run: Run) -> dict[str, Any]:
-    """What only the encoder-decoder has is left out elsewhere: runs from before there was one go on."""
+    """What only the encoder-decoder has is left out elsewhere, and what it had not yet: runs from before go on."""
     model = asdict(recipe.model)
+    if recipe.model.context_words is None:
+        del model["context_words"]
     settings: dict[str, Any] = {
         "texts": text_settings(run, "train"),
         "kind": recipe.kind,

@@ -124,7 +124,7 @@ def open_systems(plan: TaskPlan) -> tuple[list[System], list[tuple[str, ...]]]:
 def _rule(given: str, plan: TaskPlan) -> tuple[list[System], tuple[str, ...]]:
     name = given.removeprefix(PREFIX)
     open_rule(given, lambda n, seed: [])  # says which rules there are
-    return [System(name, name, [given], lambda sources, seed: RULES[name](sources), None, name != "copy")], ("0", "0")
+    return [System(name, name, [given], lambda sources, seed: RULES[name](sources), None, name == "delete")], ("0", "0")
 
 
 def _rival(given: str, plan: TaskPlan) -> tuple[list[System], tuple[str, ...]]:

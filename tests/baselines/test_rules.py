@@ -14,6 +14,12 @@ def test_copying_changes_nothing():
     assert rules.copy(SOURCES) == SOURCES
 
 
+def test_the_lead_is_the_first_sentence():
+    assert rules.lead(["It rained, \"a lot.\" So we left.", " No end", "Why? No.", ""]) == [
+        'It rained, "a lot."', "No end", "Why?", "",
+    ]  # fmt: skip
+
+
 def test_toxic_words_are_deleted_and_spaces_mended(monkeypatch):
     asked = []
 
@@ -42,5 +48,5 @@ def test_a_rule_is_a_subject_of_evaluation():
 
 def test_rules_are_named_and_listed():
     assert rules.is_rule("rule:delete") and not rules.is_rule("runs/copy")
-    with pytest.raises(ConfigError, match="there is no rule 'rule:shout'; choose one of rule:copy, rule:delete"):
+    with pytest.raises(ConfigError, match="there is no rule 'rule:shout'; choose one of rule:copy, rule:lead, rule:delete"):
         rules.open_rule("rule:shout", lambda n, seed: SOURCES)

@@ -1,4 +1,4 @@
-"""The rivals that learn nothing: the source as it is, and the source without its toxic words."""
+"""The rivals that learn nothing: the source as it is, its first sentence, and the source without its toxic words."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from textcosm.errors import ConfigError
 from textcosm.evaluation.paired import toxicity
 from textcosm.evaluation.subject import Subject
+from textcosm.tasks.focus import SENTENCE
 
 PREFIX = "rule:"
 """Before a rule's name, where a model could be named as well."""
@@ -20,6 +21,12 @@ def copy(sources: Sequence[str]) -> list[str]:
     return list(sources)
 
 
+def lead(sources: Sequence[str]) -> list[str]:
+    """The first sentence of each source (LEAD-1): what a summary must be better than."""
+    found = (SENTENCE.search(source) for source in sources)
+    return [match.group() if match else "" for match in found]
+
+
 def delete(sources: Sequence[str]) -> list[str]:
     """Each source without the words that alt-profanity-check calls toxic (probability above a half, each word alone).
 
@@ -31,7 +38,7 @@ def delete(sources: Sequence[str]) -> list[str]:
     return [_without(source, toxic) for source in sources]
 
 
-RULES: dict[str, Callable[[Sequence[str]], list[str]]] = {"copy": copy, "delete": delete}
+RULES: dict[str, Callable[[Sequence[str]], list[str]]] = {"copy": copy, "lead": lead, "delete": delete}
 
 
 def is_rule(given: str) -> bool:

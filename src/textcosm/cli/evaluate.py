@@ -46,7 +46,7 @@ def command(line: str) -> Callable[..., None]:
             arg(
                 metavar="MODEL|TEXTS",
                 help="A shipped model, the folder of a model, a rival or a training run, a file of texts, or a rule that "
-                "answers sources (rule:copy, rule:delete).",
+                "answers sources (rule:copy, rule:lead, rule:delete).",
             ),
         ],
         /,

@@ -141,17 +141,12 @@ _STORIES_UNCOMPRESSED = replace(
 
 
 def _answering(
-    task: str,
-    length: int,
-    source: SourceConfig,
-    source_depth: int,
-    autoencoder_steps: int,
-    fit: FitConfig,
-    near: bool = False,
+    task: str, length: int, source: SourceConfig, denoiser: DenoiserConfig, autoencoder_steps: int, fit: FitConfig
 ) -> Recipe:
-    """Both settings that the paper does not have are on: for short runs they are worth the most (docs/log.md).
+    """Three settings that the paper does not have: for short runs they are worth the most (docs/log.md).
 
-    near: whether answers are near to their sources, whose latents are then read as well.
+    A denoiser that starts from the linear guess, that reads the source's own latents as well, and is trained nearly to
+    time 0: a source leaves less to guess than noise does, so that the last, fine part of the way is within reach.
     """
     model = _STORIES_CPU.model
     return replace(
@@ -159,8 +154,7 @@ def _answering(
         model=replace(
             model,
             autoencoder=replace(model.autoencoder, max_length=length),
-            denoiser=replace(model.denoiser, source_depth=source_depth, linear_rank=1024, source_latents=near),
-            # A source leaves less to guess than noise does: the last, fine part of the way is within reach.
+            denoiser=replace(denoiser, projections=True, linear_rank=1024, source_latents=True),
             diffusion_objective=DiffusionObjectiveConfig(min_time=0.02),
             sampler=replace(model.sampler, steps=12, end_time=0.2, guidance=2.0),  # as detoxification has it best
             source=source,
@@ -175,16 +169,20 @@ def _answering(
 
 # Sentences of 15 tokens in the mean, with paraphrases of 13: 99.9 % are whole within these lengths.
 _DETOX = _answering(
-    "detoxification", 32, SourceConfig(64), 4, 800, replace(_STORIES_CPU.diffusion_training, steps=1600),
-    near=True,
-)
+    "detoxification", 32, SourceConfig(64), replace(_STORIES_CPU.model.denoiser, source_depth=4), 800,
+    replace(_STORIES_CPU.diffusion_training, steps=1600),
+)  # fmt: skip
 
 # A context has 172 tokens in the mean and an article 340: reading them whole is most of a step. The sentences around the
 # answer hold four fifths of the words that a question takes from its context, in a third of the length; of an article, its
-# beginning says most of what a sentence of it can.
-_LONG_SOURCES = replace(_STORIES_CPU.diffusion_training, steps=1200, batch_size=32, learning_rate=7e-4)
-_QUESTIONS = _answering("question-generation", 48, SourceConfig(80, context_words=40), 2, 800, _LONG_SOURCES, near=True)
-_SUMMARIES = _answering("summarisation", 80, SourceConfig(96), 2, 500, _LONG_SOURCES, near=True)
+# beginning says most of what a sentence of it can. A third of the network, and Muon, learn the most in half an hour.
+_SMALL = DenoiserConfig(width=256, depth=4, heads=4, ff_width=704, source_depth=1)
+_SMALL_FIT = replace(
+    _STORIES_CPU.diffusion_training, steps=2000, optimizer="muon", muon_learning_rate=0.02, learning_rate=2e-3,
+    valid_every=100,
+)  # fmt: skip
+_QUESTIONS = _answering("question-generation", 48, SourceConfig(80, context_words=40), _SMALL, 800, _SMALL_FIT)
+_SUMMARIES = _answering("summarisation", 80, SourceConfig(96), _SMALL, 400, replace(_SMALL_FIT, steps=900, warmup=50))
 
 # As published where the paper says it: twelve blocks that read the source, cross-attention in every block of twelve.
 _PAPER_CONDITIONAL = replace(

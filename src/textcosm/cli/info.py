@@ -51,7 +51,7 @@ def facts(model: TextDiffusion, folder: Path) -> Iterator[tuple[str, str]]:
     yield "latent mean", _range(model.normaliser.mean)
     yield "latent standard deviation", _range(model.normaliser.std)
     if config.denoiser.source_depth:
-        yield "source", f"{config.denoiser.source_depth} layers read at most {config.source.max_length} tokens"
+        yield "source", f"{config.denoiser.source_depth} layers read {config.source.limit}"
     sampler = config.sampler
     yield "sampler", f"{sampler.solver}, {sampler.steps} steps to time {sampler.end_time}, final {sampler.final}"
     for name, value in flat(model.record):

@@ -19,11 +19,11 @@ def figures(recipe: Recipe) -> str:
     """The numbers that tell recipes apart, in a line."""
     model, autoencoder, diffusion = recipe.model, recipe.autoencoder_training, recipe.diffusion_training
     sizes = model.autoencoder
-    reads = f", a source of at most {model.source.max_length} by {model.denoiser.source_depth} layers"
+    depth = model.denoiser.source_depth
     return (
         f"{model.backbone.name} layer {model.backbone.layer}, "
-        f"{sizes.max_length} tokens in {sizes.num_latents} latents{reads if model.denoiser.source_depth else ''}, "
-        f"{sizes.compressor_depth}+{sizes.decompressor_depth} and {model.denoiser.depth} layers; "
+        f"{sizes.max_length} tokens in {sizes.num_latents} latents{f', a source of {model.source.limit}' if depth else ''}, "
+        f"{sizes.compressor_depth}+{sizes.decompressor_depth} and {model.denoiser.depth} layers{f' and {depth} for the source' if depth else ''}; "
         f"{autoencoder.steps:,}x{autoencoder.batch_size} and {diffusion.steps:,}x{diffusion.batch_size} texts, "
-        f"{autoencoder.optimizer}"
+        f"{' and '.join(dict.fromkeys([autoencoder.optimizer, diffusion.optimizer]))}"
     )

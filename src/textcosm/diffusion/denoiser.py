@@ -83,6 +83,12 @@ class SourceConfig:
         if self.max_length < 3:
             raise ConfigError(f"source max_length = {self.max_length} leaves no room for a word; give 3 or more")
 
+    @property
+    def limit(self) -> str:
+        """What is read of a source, in words."""
+        around = f", with {self.context_words} words around the answer" if self.context_words else ""
+        return f"at most {self.max_length} tokens{around}"
+
 
 @dataclass(frozen=True)
 class Memory:

@@ -113,6 +113,7 @@ def test_what_is_refused(refused, model, labelled, tmp_path):
     assert "the text to continue is empty" in refused("continue", " ", *here)
     assert "length is 3, and 4 tokens are given already" in refused("continue", "The dog ran home", *here, "--length", "3")
     assert "-n is 0; ask for at least 1 of each text" in refused("infill", "a ___", *here, "-n", "0")
+    assert "--best is 0; choose among at least 1" in refused("continue", "a", *here, "--best", "0")
     assert "length is 99; this model writes texts of 1 to 22 tokens" in refused("generate", *here, "--length", "99")
     assert "--length is 'long'; give a number" in refused("generate", *here, "--length", "long")
     assert "does not record the lengths" in refused("generate", *here, "--length", "natural")

@@ -81,6 +81,8 @@ def test_guidance_and_the_best_of_k(call, model):
     assert out != call("--source", *RUDE)[1]
     out = call("--source", *RUDE, "--mbr", "3")[1]
     assert out.splitlines() == one_a_line(diffusion.sample(**options, mbr=3))
+    out = call("--source", *RUDE, "--best", "3")[1]
+    assert out.splitlines() == one_a_line(diffusion.sample(**options, best=3))
     assert call("--source", *RUDE, "--watch")[1] == call("--source", *RUDE)[1]
 
 
@@ -99,6 +101,9 @@ def test_without_a_source_it_writes_freely_and_says_so(call, model):
         (["--guidance", "2"], "guidance = 2 weighs the source, and there is none"),
         (["--source", "One.", "--guidance", "-1"], "guidance = -1.0 is no number from 0 up"),
         (["--mbr", "0"], "--mbr is 0; choose among at least 1"),
+        (["--best", "0"], "--best is 0; choose among at least 1"),
+        (["--best", "3", "--watch"], "--watch shows one text emerge and --best chooses among several"),
+        (["--best", "3", "--mbr", "3"], "--mbr 3 and --best 3 both choose among candidates"),
         (["--mbr", "3", "--watch"], "--watch shows one text emerge and --mbr chooses among several"),
     ],
 )

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from textcosm.control.gradient import ByGradient
+from textcosm.control.infill import Template
 from textcosm.control.length import Ending
 from textcosm.control.rewrite import EARLIEST
 from textcosm.errors import ConfigError, DataError
@@ -158,11 +159,24 @@ def test_a_decoder_that_agrees_keeps_all(model, monkeypatch):
         ("The dog ran. " * 9 + "___", {}, ConfigError, "this model writes 22 tokens in all: shorten it"),
         ("a ___", {"length": 0}, ConfigError, "length is 0; a blank takes"),
         ("a ___", {"mbr": 3}, ConfigError, "mbr chooses among whole texts"),
+        ("a ___", {"best": 0}, ConfigError, "best is 0; choose among at least 1"),
     ],
 )
 def test_blanks_that_cannot_be_filled(model, given, options, error, message):
     with pytest.raises(error, match=message):
         model.infill(given, **options)
+
+
+def test_the_best_of_several_fillings_is_one_of_them(model):
+    options = {"seed": 3, "steps": 2}
+    found = model.infill(["The dog ___ home.", "___ a cat."], best=3, **options)
+    seeds = [model._seeds(2, options, k) for k in range(3)]
+    templates = [Template.parse(text) for text in ("The dog ___ home.", "___ a cat.")]
+    drafts = [model._filled(templates, None, options, several) for several in seeds]
+    errors = [model.denoising_error([one.text for one in draft]) for draft in drafts]
+    least = [min(range(3), key=lambda k: errors[k][row]) for row in range(2)]
+    assert found == [drafts[k][row] for row, k in enumerate(least)]
+    assert model.infill(["The dog ___ home.", "___ a cat."], **options) == drafts[0]
 
 
 # --- guides of one's own

@@ -85,7 +85,7 @@ def test_bad_sampling_options(model, options, message):
 
 
 def test_a_name_that_is_no_option(model):
-    with pytest.raises(TypeError, match="unexpected keyword argument 'step'; there are batch_size, guid"):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'step'; there are batch_size, best, guid"):
         model.sample(1, **{"step": 3})
 
 
@@ -152,15 +152,43 @@ def test_the_best_of_k_is_one_of_k_and_the_first_of_two(model):
     assert drafts[0] == alone and best == [chooser(3)(several) for several in zip(*drafts, strict=True)]
 
 
-@pytest.mark.parametrize(("k", "message"), [(0, "mbr is 0; choose among at least 1")])
-def test_candidates_below_one(model, k, message):
+def test_the_best_of_k_by_the_model_has_the_least_error(model):
+    drafts = [model.decode(pipeline._end(model._walk(slice(0, 4), {"steps": 2})(seeds_of(2, 4, k)))) for k in range(3)]
+    errors = [model.denoising_error(texts) for texts in drafts]
+    best = model.sample(4, seed=2, steps=2, best=3)
+    least = [min(range(3), key=lambda k: errors[k][row]) for row in range(4)]
+    assert best == [drafts[k][row] for row, k in enumerate(least)]
+    assert model.sample(4, seed=2, steps=2, best=3, batch_size=3) == best != drafts[0]
+    assert model.sample(4, seed=2, steps=2, best=1) == drafts[0]
+
+
+def test_the_error_of_a_blank_text_is_infinite_and_a_source_counts(answering):
+    errors = answering.denoising_error(["the dog ran", " ", "we lost"])
+    assert errors[1] == float("inf") and 0 < errors[0] < 9 and 0 < errors[2] < 9
+    assert errors[::2] == pytest.approx(answering.denoising_error(["the dog ran", "we lost"], batch_size=1))
+    with_source = answering.denoising_error(["the dog ran"] * 2, SOURCES[:2])
+    assert len({errors[0], *with_source}) == 3
+    best = answering.sample(source=SOURCES, seed=3, steps=3, best=2)
+    assert best == answering.sample(source=SOURCES, seed=3, steps=3, best=2, batch_size=2)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"mbr": 0}, "mbr is 0; choose among at least 1"),
+        ({"best": 0}, "best is 0; choose among at least 1"),
+        ({"best": 2, "mbr": 2}, "both choose among candidates"),
+    ],
+)
+def test_candidates_below_one_and_two_choices(model, options, message):
     with pytest.raises(ConfigError, match=message):
-        model.sample(1, mbr=k)
+        model.sample(1, **options)
 
 
-def test_no_choice_while_texts_emerge(model):
-    with pytest.raises(ConfigError, match="mbr chooses among texts that are done"):
-        next(model.trace(1, mbr=3))
+@pytest.mark.parametrize("name", ["mbr", "best"])
+def test_no_choice_while_texts_emerge(model, name):
+    with pytest.raises(ConfigError, match=f"{name} chooses among texts that are done"):
+        next(model.trace(1, **{name: 3}))
 
 
 # --- sources
@@ -205,8 +233,9 @@ def test_a_rewriting_may_answer_its_own_source(answering):
     assert answer != plain and answering.rewrite(SOURCES, 0.7, source=SOURCES, batch_size=2, **options) == answer
     assert answering.rewrite(SOURCES, 0, source=SOURCES, **options) == answering.rewrite(SOURCES, 0, **options)
     assert answering.rewrite(SOURCES, 1, source=SOURCES, **options) == answering.sample(source=SOURCES, **options)
-    with pytest.raises(ConfigError, match="mbr chooses among texts from noise"):
-        answering.rewrite(SOURCES, 0.7, source=SOURCES, mbr=2)
+    for name in ("mbr", "best"):
+        with pytest.raises(ConfigError, match=f"{name} chooses among texts from noise"):
+            answering.rewrite(SOURCES, 0.7, source=SOURCES, **{name: 2})
 
 
 def test_a_models_own_guidance_waits_for_a_source(answering):

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from textcosm.checkpoint import Checkpoint, WithoutInitialisation, load_into, load_states, save_states
 from textcosm.config import Config
+from textcosm.control.best import TIME, check_best, denoising_error, least
 from textcosm.control.decoder import Decoder, Ruling
 from textcosm.control.infill import Filled, Known, Template, blank_lengths, filled, lay_out
 from textcosm.control.length import Ending, Length, lengths_of
@@ -82,6 +83,8 @@ class Sampling(TypedDict, total=False):
     """Given texts, one for each text to write; for models with a source encoder, and needs the frozen encoder."""
     mbr: int
     """Best of so many candidates, each from its own seed, by minimum Bayes risk (control/mbr.py); 1 chooses nothing."""
+    best: int
+    """Best of so many by the model's own denoising error (control/best.py), which needs the frozen encoder."""
     length: Length | None
     """Tokens of a text without its start and end: a number, one for each text, or "natural" (control/length.py)."""
     guides: Sequence[Guide]
@@ -256,22 +259,24 @@ class TextDiffusion:
 
     def stream(self, n: int | None = None, **options: Unpack[Sampling]) -> Iterator[list[str]]:
         """Like :meth:`sample`, a batch at a time as each is ready."""
-        candidates = options.get("mbr", 1)
-        choose = chooser(candidates)
-        drafts = [self._seeds(n, options, candidate) for candidate in range(candidates)]
+        mbr, best = options.get("mbr", 1), options.get("best", 1)
+        check_best(best, mbr)
+        choose = chooser(mbr)
+        drafts = [self._seeds(n, options, candidate) for candidate in range(max(mbr, best))]
         options = self._with_length(options, drafts[0])
         for rows in row_slices(len(drafts[0]), options.get("batch_size", 64)):
             walk = self._walk(rows, options)
             texts = [self._write(_end(walk(seeds[rows])), rows, options) for seeds in drafts]
-            yield [choose(several) for several in zip(*texts, strict=True)]
+            yield [choose(several) for several in zip(*texts, strict=True)] if best == 1 else self._best(texts, rows, options)
 
     def trace(self, n: int | None = None, **options: Unpack[Sampling]) -> Iterator[Snapshot]:
         """The texts of :meth:`sample` as they emerge, decoded after every step; the last snapshot is the result.
 
-        All texts are one batch, whatever ``batch_size`` says; of one candidate each: ConfigError for ``mbr`` above 1.
+        All texts are one batch, whatever ``batch_size`` says; of one candidate each: ConfigError for ``mbr`` or ``best``
+        above 1.
         """
-        if options.get("mbr", 1) != 1:
-            raise ConfigError("mbr chooses among texts that are done: leave it out to see one text emerge")
+        if asked := [name for name in ("mbr", "best") if options.get(name, 1) != 1]:
+            raise ConfigError(f"{asked[0]} chooses among texts that are done: leave it out to see one text emerge")
         seeds, sampler = self._seeds(n, options), self.sampler(options)
         total = sampler.steps + sampler.refinements
         rows, options = slice(0, len(seeds)), self._with_length(options, seeds)
@@ -344,6 +349,31 @@ class TextDiffusion:
         among = self._words if options.get("start") is None else None
         return self.tokenizer.detokenize(*self._decode(latents, self._rulings(rows, options), among))
 
+    # --- best of k
+
+    @torch.no_grad()
+    def denoising_error(
+        self, texts: Sequence[str], source: Sequence[str] | None = None, batch_size: int = 64
+    ) -> list[float]:
+        """How little the model knows of each text, from 0 to about 1: the share of its latents that a guess from noise misses.
+
+        Texts that it finds likely have less (control/best.py), so that candidates of any origin can be ranked; a blank text
+        has infinity. With a ``source`` for each, the guess reads it. Needs the frozen encoder.
+        """
+        given, found = _checked_texts(texts), []
+        for rows in row_slices(len(given), batch_size):
+            memory = None if source is None else self._read_sources(list(source[rows]))
+            denoise = partial(self._denoise, last=None, memory=memory)
+            time = max(TIME, self.config.diffusion_objective.min_time)
+            found += denoising_error(denoise, self.config.schedule, self.encode(given[rows]), time).tolist()
+        return [error if text.strip() else float("inf") for text, error in zip(given, found, strict=True)]
+
+    def _best(self, candidates: Sequence[list[str]], rows: slice, options: Sampling) -> list[str]:
+        """Of the candidates for each of these rows, that with the least error."""
+        source = options.get("source")
+        beside = None if source is None else source[rows]
+        return least(candidates, [self.denoising_error(texts, beside) for texts in candidates])
+
     # --- a hand on the wheel
 
     def rewrite(
@@ -363,8 +393,9 @@ class TextDiffusion:
         than what it reads (control/rewrite.py), the latents go that part of the way to the guess at that time. Give the
         texts as ``source`` as well to a model that answers sources, and it answers them from where they stand.
         """
-        if options.get("mbr", 1) != 1:
-            raise ConfigError("mbr chooses among texts from noise: leave it out where texts are rewritten")
+        for name in ("mbr", "best"):
+            if options.get(name, 1) != 1:
+                raise ConfigError(f"{name} chooses among texts from noise: leave it out where texts are rewritten")
         if accept is not None and options.get("guides"):
             raise ConfigError("guides are of all texts at once: leave them out where only some are tried again")
         given, strengths = _checked_texts(texts), rising(strength, accept)
@@ -416,7 +447,16 @@ class TextDiffusion:
         """Each template, its blanks written by the model and its given parts verbatim."""
         if options.get("mbr", 1) != 1:
             raise ConfigError("mbr chooses among whole texts: leave it out where parts are given")
-        seeds, longest = self._seeds(len(templates), options), self.config.autoencoder.max_length
+        best = options.get("best", 1)
+        check_best(best)
+        drafts = [self._filled(templates, blank, options, self._seeds(len(templates), options, k)) for k in range(best)]
+        if best == 1:
+            return drafts[0]
+        return least(drafts, [self.denoising_error([one.text for one in draft], options.get("source")) for draft in drafts])
+
+    def _filled(self, templates: list[Template], blank: Length | None, options: Sampling, seeds: list[int]) -> list[Filled]:
+        """The same from these seeds."""
+        longest = self.config.autoencoder.max_length
         layouts = [
             lay_out(template, self.tokenizer, longest, seed, self.record, length)
             for template, seed, length in zip(templates, seeds, blank_lengths(blank, len(templates)), strict=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 
 from textcosm.cli.options import (
+    Best,
     Candidates,
     Device,
     Guidance,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from textcosm.tasks import DataConfig
     from textcosm.training.fit import StepReport
 
-OF_SAMPLING = ("steps", "solver", "guidance", "refine", "mbr", "precision")
+OF_SAMPLING = ("steps", "solver", "guidance", "refine", "mbr", "best", "precision")
 PAIRED = ("rouge1", "rouge2", "rougeL", "bleu", "bertscore")  # of EvaluationConfig, whose import costs torch
 
 
@@ -111,6 +112,7 @@ def command(line: str) -> Callable[..., None]:
         guidance: Guidance = None,
         refine: Refinements = None,
         mbr: Candidates = 1,
+        best: Best = 1,
         precision: MatrixPrecision = "float32",
         seed: Annotated[int, arg(metavar="S", help="Of the texts, the real ones drawn, and MAUVE.")] = 0,
         batch_size: Annotated[int, arg(metavar="B", help="Texts made at a time.")] = 64,
@@ -175,7 +177,7 @@ def command(line: str) -> Callable[..., None]:
         references = read_rows(against, text_field, pairs)
         training = None if train is None else read_rows(train, text_field, pairs).all_answers
         chosen = device or str(best_device())
-        how: dict[str, Any] = {"steps": steps, "solver": solver, "guidance": guidance, "refine": refine, "mbr": mbr}
+        how: dict[str, Any] = {"steps": steps, "solver": solver, "guidance": guidance, "refine": refine, "mbr": mbr, "best": best}
         how |= {"batch_size": batch_size, "precision": precision}
         asked = open_subject(subject, name, how, references, chosen, own_field)
         reader = None if judge == "none" else open_judge(judge, chosen)
@@ -251,7 +253,7 @@ def _is_file(given: str) -> bool:
 
 
 def _refuse(how: dict[str, Any], names: tuple[str, ...], why: str) -> None:
-    plain = {"mbr": 1, "precision": "float32"}
+    plain = {"mbr": 1, "best": 1, "precision": "float32"}
     asked = [name for name in names if how[name] != plain.get(name)]
     if asked:
         raise ConfigError(f"{why}: leave {' and '.join('--' + name for name in asked)} out")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import arg
 
 from textcosm.cli.options import (
+    Best,
     Candidates,
     Compiled,
     Device,
@@ -72,6 +73,7 @@ def generate(
     guidance: Guidance = None,
     refine: Refinements = None,
     mbr: Candidates = 1,
+    best: Best = 1,
     length: Length = None,
     probe: ProbeOf = None,
     label: Label = None,
@@ -98,7 +100,7 @@ def generate(
     device: Device = None,
 ) -> None:
     """Write new texts, made from noise: free ones, or in answer to given ones."""
-    _check(n, steps, mbr, watch)
+    _check(n, steps, mbr, best, watch)
     start = time.perf_counter()
     sources = _sources(source, model, source_field)
     count = (len(sources) if sources else FEW) if n is None else n
@@ -113,6 +115,7 @@ def generate(
         "refine": refine,
         "source": sources,
         "mbr": mbr,
+        "best": best,
         "length": length_of(length),
         "batch_size": batch_size,
     }
@@ -124,16 +127,19 @@ def generate(
     print(f"{count} {'text' if count == 1 else 'texts'} of {model}, seed {seed}, in {taken:.1f} s", file=sys.stderr)
 
 
-def _check(n: int | None, steps: int | None, mbr: int, watch: bool) -> None:
+def _check(n: int | None, steps: int | None, mbr: int, best: int, watch: bool) -> None:
     """Before anything is loaded."""
     if n is not None and n < 1:
         raise ConfigError(f"-n is {n}; ask for at least 1 text")
     if steps is not None and steps < 1:
         raise ConfigError(f"--steps is {steps}; give at least 1")
-    if mbr < 1:
-        raise ConfigError(f"--mbr is {mbr}; choose among at least 1 candidate, such as 10")
-    if watch and mbr > 1:
-        raise ConfigError("--watch shows one text emerge and --mbr chooses among several: leave one of them out")
+    for name, candidates in (("mbr", mbr), ("best", best)):
+        if candidates < 1:
+            raise ConfigError(f"--{name} is {candidates}; choose among at least 1 candidate, such as 8")
+        if watch and candidates > 1:
+            raise ConfigError(f"--watch shows one text emerge and --{name} chooses among several: leave one of them out")
+    if mbr > 1 and best > 1:
+        raise ConfigError(f"--mbr {mbr} and --best {best} both choose among candidates: give one of them")
 
 
 def _sources(given: tuple[str, ...], model: str, field: str | None) -> list[str] | None:
@@ -186,6 +192,7 @@ def _texts(
             "--guidance": options.get("guidance") is not None,
             "--refine": options.get("refine"),
             "--mbr": options.get("mbr") != 1,
+            "--best": options.get("best") != 1,
             "--length": options.get("length") is not None,
             "--probe": guide,
             "--precision": precision != "float32",

@@ -58,6 +58,13 @@ Refinements = Annotated[
 Candidates = Annotated[
     int, arg(metavar="K", help="Write each text K times and keep the one that the others agree with most.")
 ]
+Best = Annotated[
+    int,
+    arg(
+        metavar="K",
+        help='Write each text K times and keep the one that the model denoises best. Needs the text encoder (extra "hf").',
+    ),
+]
 MatrixPrecision = Annotated[
     Literal["float32", "float16", "bfloat16", "int8"],
     arg(

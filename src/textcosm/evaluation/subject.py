@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from textcosm.control.best import check_best
 from textcosm.control.mbr import chooser
 from textcosm.diffusion.guidance import told_of_sources
 from textcosm.evaluation.rows import Rows, read_rows
@@ -67,13 +68,14 @@ def of_model(
     guidance: float | None = None,
     refine: int | None = None,
     mbr: int = 1,
+    best: int = 1,
     batch_size: int = BATCH,
     remarks: Sequence[str] = (),
 ) -> Subject:
     """A text diffusion model with its own sampler, in which ``steps``, ``solver``, ``guidance`` and ``refine`` may be replaced.
 
     A model that reads sources answers those of the ``references``, where these have some; else it writes freely.
-    mbr: best of so many candidates. remarks: what a reader must know besides. Raises ConfigError for settings that cannot be.
+    mbr, best: best of so many candidates, by each other or by the model. remarks: what a reader must know besides. Raises ConfigError for settings that cannot be.
     """
     options: Sampling = {
         "steps": steps,
@@ -81,6 +83,7 @@ def of_model(
         "guidance": guidance,
         "refine": refine,
         "mbr": mbr,
+        "best": best,
         "batch_size": batch_size,
     }
     asked = references if model.reads_sources and references is not None and references.has_targets else None
@@ -90,9 +93,12 @@ def of_model(
     if asked is None:
         told_of_sources(model.denoiser, None, sampler.guidance)
     chooser(mbr)
+    check_best(best, mbr)
     manifest = {**_manifest(model, name), "sampler": asdict(sampler), "mbr": mbr}
     if model.precision != "float32":  # which manifests from before there were others do not name
         manifest["precision"] = model.precision
+    if best != 1:  # the same
+        manifest["best"] = best
 
     def reconstruct(given: list[str]) -> list[Reconstruction]:
         return model.reconstruct(given, batch_size)

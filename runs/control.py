@@ -9,6 +9,7 @@ own (``--examples``), since held-out ones may not be copied.
 
 import statistics
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -42,6 +43,8 @@ class ControlPlan(Plan):
     """A text a line, for the page."""
     refine: int = 4
     """Refinements of what is filled, continued and of a wanted length, beside none."""
+    best: int = 4
+    """Candidates of what is filled and continued with refinements, beside one alone."""
 
 
 def study(plan: ControlPlan, say=tell) -> Path:
@@ -71,11 +74,16 @@ def study(plan: ControlPlan, say=tell) -> Path:
     blanks = [blank(text) for text in texts]
     lengths = [max(1, len(model.tokenizer.tokenize([middle], 512).tokens[0]) - 2) for _, middle, _ in thirds]
 
-    def infilled(refine: int) -> dict[str, Any]:
-        return filled(model.infill(blanks, length=lengths, refine=refine, **options))
+    def infilled(refine: int, best: int) -> dict[str, Any]:
+        return filled(model.infill(blanks, length=lengths, refine=refine, best=best, **options))
 
-    def continued(refine: int) -> dict[str, Any]:
-        return filled(model.complete([first for first, _, _ in thirds], refine=refine, **options))
+    def continued(refine: int, best: int) -> dict[str, Any]:
+        return filled(model.complete([first for first, _, _ in thirds], refine=refine, best=best, **options))
+
+    def both_ways(kind: str, measure: Callable[[int, int], dict[str, Any]]) -> dict[tuple[int, int], dict[str, Any] | None]:
+        ways = [*((refine, 1) for refine in refined), *([(plan.refine, plan.best)] if plan.best > 1 else [])]
+        names = {(r, k): (f"{kind}+{r}", [kind, r]) if k == 1 else (f"{kind}+{r}-best-{k}", [kind, r, k]) for r, k in ways}
+        return {way: once(name, settings, lambda way=way: measure(*way)) for way, (name, settings) in names.items()}
 
     def once(name: str, settings: Any, measure) -> dict[str, Any] | None:
         return work.once(name, [identity, plan.steps, settings], measure)
@@ -84,8 +92,7 @@ def study(plan: ControlPlan, say=tell) -> Path:
     rewriting = {s: once(f"rewrite-{s:g}", s, lambda s=s: rewritten(s)) for s in plan.strengths}
     refined = sorted({0, plan.refine})
     sizes = {(k, r): once(f"length-{k}+{r}", [k, r], lambda k=k, r=r: of_length(k, r)) for k in plan.lengths for r in refined}
-    filling = {r: once(f"infill+{r}", ["infill", r], lambda r=r: infilled(r)) for r in refined}
-    continuing = {r: once(f"continue+{r}", ["continue", r], lambda r=r: continued(r)) for r in refined}
+    filling, continuing = both_ways("infill", infilled), both_ways("continue", continued)
     examples = plan.examples.read_text(encoding="utf-8").splitlines()[:SHOWN]
 
     def exemplary() -> dict[str, list[str]]:
@@ -161,13 +168,13 @@ def _lengths(found: dict[tuple[int, int], dict[str, Any] | None]) -> list[str]:
     return ["## Length", markdown_table(head, rows), "### Unpicked lengths", markdown_table(("tokens wanted", "text"), clean(pairs))]
 
 
-def _filling(title: str, found: dict[int, dict[str, Any] | None]) -> list[str]:
-    there = {refine: one for refine, one in found.items() if one}
+def _filling(title: str, found: dict[tuple[int, int], dict[str, Any] | None]) -> list[str]:
+    there = {way: one for way, one in found.items() if one}
     if not there:
         return []
     said = "Kept: the share of the given tokens that the decoder itself put at their places, before they were written in."
-    rows = [(str(refine), f"{one['kept']:.3f}", shown(one["perplexity"], 1)) for refine, one in there.items()]
-    head = ("refinements", "given tokens kept", "perplexity of the whole texts [95 %]")
+    rows = [(*map(str, way), f"{one['kept']:.3f}", shown(one["perplexity"], 1)) for way, one in there.items()]
+    head = ("refinements", "best of", "given tokens kept", "perplexity of the whole texts [95 %]")
     return [f"## {title}", said, markdown_table(head, rows)]
 
 

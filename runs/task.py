@@ -3,10 +3,10 @@
     python runs/task.py TASK MODEL RIVAL rule:copy ... --test TEST.jsonl --out DIR
 
 A model of ours is measured at every one of ``--steps`` and at its own number of steps, and there with each
-``--guidance``, each ``--mbr`` and, rewriting the source from its own latents, each ``--strength`` as well (and all of
-them in turn, until a ``--probe`` finds the ``--label``); an encoder-decoder with each of ``--beams``. Speeds are timed in one go, in rounds over all systems, so that a busy minute
-hurts them alike. For data that may not be copied, ``--show outputs`` keeps sources and references off the page, and
-``--samples`` names pairs that may stand there.
+``--guidance``, ``--mbr`` and ``--best`` and, rewriting the source from its own latents, each ``--strength`` as well (and
+all of them in turn, until a ``--probe`` finds the ``--label``); an encoder-decoder with each of ``--beams``. Speeds are
+timed in one go, in rounds over all systems, so that a busy minute hurts them alike. For data that may not be copied,
+``--show outputs`` keeps sources and references off the page, and ``--samples`` names pairs that may stand there.
 """
 
 import dataclasses
@@ -60,7 +60,9 @@ class TaskPlan(Plan):
     guidance: tuple[float, ...] = (2.0,)
     """Weights of the source, at a model's own steps, beside its own weight."""
     mbr: tuple[int, ...] = (5,)
-    """Best of so many candidates, at a model's own steps."""
+    """Best of so many candidates by each other, at a model's own steps."""
+    best: tuple[int, ...] = ()
+    """The same by the model's own denoising error."""
     strength: tuple[float, ...] = ()
     """Of rewriting, for tasks whose answers are near to their sources: the answer begins at the source's own latents,
     noised so far."""
@@ -183,6 +185,7 @@ def _ours(given: str, plan: TaskPlan) -> tuple[list[System], tuple[str, ...]]:
     found = [system(f"{steps} steps", True, steps=steps) for steps in numbers]
     found += [system(f"{own} steps, guidance {weight:g}", False, guidance=weight) for weight in plan.guidance]
     found += [system(f"{own} steps, best of {count}", False, mbr=count) for count in plan.mbr]
+    found += [system(f"{own} steps, least error of {count}", False, best=count) for count in plan.best]
     found += [rewriting(strength) for strength in plan.strength]
     if plan.probe is not None:
         found.append(until(Probe.load(plan.probe)))
@@ -331,7 +334,8 @@ def study(plan: TaskPlan, say: Callable[[str], None] = tell) -> Path:
         tables += [_samples(work), _failures(work, texts)]
     names = [given if is_rule(given) else plain(given) for given in plan.systems]
     options = [plan.task, *names, *_flags("steps", plan.steps), *_flags("guidance", plan.guidance)]
-    options += [*_flags("mbr", plan.mbr), *_flags("strength", plan.strength), *_flags("beams", plan.beams)]
+    options += [*_flags("mbr", plan.mbr), *_flags("best", plan.best), *_flags("strength", plan.strength)]
+    options += _flags("beams", plan.beams)
     options += [*(["--probe", "PROBE", "--label", plan.label] if plan.probe else []), "--rounds", str(plan.rounds)]
     options += ["--samples", plan.samples.name] if plan.samples else []
     title = plan.task.replace("-", " ").capitalize()

@@ -43,6 +43,7 @@ def test_the_page_of_control(monkeypatch, tiny_model, tmp_path):
         page = control.study(plan, lambda line: None)
         text, read = page.read_text(encoding="utf-8"), judge.texts
         assert "## Rewriting" in text and "| 0.5 | " in text and "\n| 8 | " in text
+        assert text.count("| 4 | 4 | ") == 2  # filled and continued: refinements, best of
         assert "## Filling blanks" in text and "## Continuing" in text and str(tmp_path) not in text
         assert "| The dog saw a cat. It ran home again. | " in text and not any(story in text for story in STORIES)
         assert text.count("| The dog saw \\_\\_\\_\\_ ran home again. | ") == 1

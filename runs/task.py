@@ -353,7 +353,8 @@ def _row(
 def _said(work: TaskStudy) -> list[str]:
     plan, task = work.plan, named_task(work.plan.task)
     judged = [f"{name}: {label(name).sentence}" for name in work.metrics]
-    scorers = "; ".join(f"{what}: {who}" for what, who in work.scorers.names.items())
+    asked = [name for name in ("toxicity", "fluency") if name in work.metrics] + ["encoder"]
+    scorers = "; ".join(f"{what}: {who}" for what, who in work.scorers.names.items() if what in asked)
     about = (
         f"{task.sentence} {SIZES_SAID[plan.size]} {len(work.pairs):,} different sources of {plan.test.name}, seed "
         f"{plan.seed}; intervals are of 95 %. Scored by: {scorers}. {plan.rounds} rounds of timing over all systems, "

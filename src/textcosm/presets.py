@@ -222,7 +222,7 @@ PRESETS: dict[str, Preset] = {
     "stories-16-gpu": Preset("A deeper model on the same data, in bfloat16, for one GPU: not yet trained.", _STORIES_GPU),
     "detox-16": Preset("A toxic sentence said politely: pairs as ParaDetox has them, 50 minutes on two CPU cores.", _DETOX),
     "questions-16": Preset(
-        "A question for an answer in its context: pairs as SQuAD has them, for two CPU cores: not yet trained.", _QUESTIONS
+        "A question for an answer in its context: pairs as SQuAD has them, an hour on two CPU cores.", _QUESTIONS
     ),
     "summaries-16": Preset(
         "A text in a sentence: pairs as XSum has them, for two CPU cores: not yet trained.", _SUMMARIES

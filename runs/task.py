@@ -238,9 +238,7 @@ class TaskStudy:
         return self._answers("answers", system, self.pairs)
 
     def samples_of(self, system: System) -> list[str] | None:
-        """The same for the pairs that stand on the page."""
-        if self.plan.samples is None:
-            return (self.texts(system) or [])[:SAMPLES] or None
+        """The same for pairs that only stand on the page."""
         return self._answers("samples", system, self.samples)
 
     def _answers(self, kind: str, system: System, pairs: Sequence[Row]) -> list[str] | None:
@@ -331,7 +329,7 @@ def study(plan: TaskPlan, say: Callable[[str], None] = tell) -> Path:
     head = ("system", *(label(name).title for name in work.metrics), "s / text, batch 1", "batch 64")
     tables = [markdown_table(head, rows), markdown_table(("system", "parameters: token embeddings and heads", "other"), work.sizes)]
     if plan.show != "none":
-        tables += [_samples(work), _failures(work, texts)]
+        tables += [_samples(work, texts), _failures(work, texts)]
     names = [given if is_rule(given) else plain(given) for given in plan.systems]
     options = [plan.task, *names, *_flags("steps", plan.steps), *_flags("guidance", plan.guidance)]
     options += [*_flags("mbr", plan.mbr), *_flags("best", plan.best), *_flags("strength", plan.strength)]
@@ -365,11 +363,12 @@ def _said(work: TaskStudy) -> list[str]:
     return said + ([f"Not measured for want of time: {', '.join(work.study.missing)}."] if work.study.missing else [])
 
 
-def _samples(work: TaskStudy) -> str:
-    """Pairs beside the answers of one system of each path."""
-    texts = {system.name: work.samples_of(system) for system in work.systems if system.is_shown}
-    parts = [_one(work, pair, texts, number) for number, pair in enumerate(work.samples)]
-    title = f"The first {len(parts)}" if work.plan.samples is None else f"{len(parts)} written for this page"
+def _samples(work: TaskStudy, texts: dict[str, list[str] | None]) -> str:
+    """Pairs beside the answers of one system of each path; ``texts`` answer the pairs that are measured."""
+    of_test = work.plan.samples is None
+    beside = {s.name: texts[s.name] if of_test else work.samples_of(s) for s in work.systems if s.is_shown}
+    parts = [_one(work, pair, beside, number) for number, pair in enumerate(work.samples)]
+    title = f"The first {len(parts)}" if of_test else f"{len(parts)} written for this page"
     return "\n\n".join([f"## {title}, unpicked", *parts])
 
 

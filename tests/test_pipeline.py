@@ -216,6 +216,8 @@ def test_a_source_is_read_once_and_not_at_each_step(answering, monkeypatch):
     monkeypatch.setattr(Denoiser, "encode_source", lambda *given: calls.append(given) or read(*given))
     answering.sample(source=SOURCES, steps=5, mbr=3)
     assert len(calls) == 1
+    answering.sample(source=SOURCES, steps=5, best=3)
+    assert len(calls) == 3  # once to write, once to choose
 
 
 def test_guidance_weighs_the_source(answering):

@@ -275,8 +275,7 @@ class TextDiffusion:
         All texts are one batch, whatever ``batch_size`` says; of one candidate each: ConfigError for ``mbr`` or ``best``
         above 1.
         """
-        if asked := [name for name in ("mbr", "best") if options.get(name, 1) != 1]:
-            raise ConfigError(f"{asked[0]} chooses among texts that are done: leave it out to see one text emerge")
+        _without_choice(options, "chooses among texts that are done: leave it out to see one text emerge")
         seeds, sampler = self._seeds(n, options), self.sampler(options)
         total = sampler.steps + sampler.refinements
         rows, options = slice(0, len(seeds)), self._with_length(options, seeds)
@@ -363,16 +362,22 @@ class TextDiffusion:
         given, found = _checked_texts(texts), []
         for rows in row_slices(len(given), batch_size):
             memory = None if source is None else self._read_sources(list(source[rows]))
-            denoise = partial(self._denoise, last=None, memory=memory)
-            time = max(TIME, self.config.diffusion_objective.min_time)
-            found += denoising_error(denoise, self.config.schedule, self.encode(given[rows]), time).tolist()
-        return [error if text.strip() else float("inf") for text, error in zip(given, found, strict=True)]
+            found += self._denoising_error(given[rows], memory)
+        return found
 
+    def _denoising_error(self, texts: list[str], memory: Memory | None) -> list[float]:
+        """The same of a batch, whose sources are read."""
+        denoise = partial(self._denoise, last=None, memory=memory)
+        time = max(TIME, self.config.diffusion_objective.min_time)
+        errors = denoising_error(denoise, self.config.schedule, self.encode(texts), time).tolist()
+        return [error if text.strip() else float("inf") for text, error in zip(texts, errors, strict=True)]
+
+    @torch.no_grad()
     def _best(self, candidates: Sequence[list[str]], rows: slice, options: Sampling) -> list[str]:
-        """Of the candidates for each of these rows, that with the least error."""
+        """Of the candidates for each of these rows, that with the least error; their sources are read once for all."""
         source = options.get("source")
-        beside = None if source is None else source[rows]
-        return least(candidates, [self.denoising_error(texts, beside) for texts in candidates])
+        memory = None if source is None else self._read_sources(list(source[rows]))
+        return least(candidates, [self._denoising_error(texts, memory) for texts in candidates])
 
     # --- a hand on the wheel
 
@@ -393,9 +398,7 @@ class TextDiffusion:
         than what it reads (control/rewrite.py), the latents go that part of the way to the guess at that time. Give the
         texts as ``source`` as well to a model that answers sources, and it answers them from where they stand.
         """
-        for name in ("mbr", "best"):
-            if options.get(name, 1) != 1:
-                raise ConfigError(f"{name} chooses among texts from noise: leave it out where texts are rewritten")
+        _without_choice(options, "chooses among texts from noise: leave it out where texts are rewritten")
         if accept is not None and options.get("guides"):
             raise ConfigError("guides are of all texts at once: leave them out where only some are tried again")
         given, strengths = _checked_texts(texts), rising(strength, accept)
@@ -643,6 +646,13 @@ def slerp(a: Tensor, b: Tensor, share: float) -> Tensor:
 def _of_rows(values: Any, rows: list[int]) -> Any:
     """Of some texts what is given for each; anything else holds for all."""
     return [values[i] for i in rows] if isinstance(values, Sequence) and not isinstance(values, str) else values
+
+
+def _without_choice(options: Sampling, why: str) -> None:
+    """ConfigError where one of several candidates is asked for."""
+    for name in ("mbr", "best"):
+        if options.get(name, 1) != 1:
+            raise ConfigError(f"{name} {why}")
 
 
 def _end(points: Iterator[Point]) -> Latents:

@@ -118,9 +118,7 @@ def _everything(recipe: RivalRecipe, run: Run) -> Iterator[StepReport]:
 
 def _settings(recipe: RivalRecipe, run: Run) -> dict[str, Any]:
     """What only the encoder-decoder has is left out elsewhere, and what it had not yet: runs from before go on."""
-    model = asdict(recipe.model)
-    if recipe.model.context_words is None:
-        del model["context_words"]
+    model = {name: value for name, value in asdict(recipe.model).items() if value is not None}
     settings: dict[str, Any] = {
         "texts": text_settings(run, "train"),
         "kind": recipe.kind,

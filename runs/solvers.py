@@ -43,7 +43,7 @@ def settings(plan: SolversPlan, own: SamplerConfig) -> list[SamplerConfig]:
 
     The small size leaves out other solvers' 1, 2, 100 and 200 steps.
     """
-    own = replace(own, final="clean")
+    own = replace(own, final="clean", lm_weight=0.0)  # n-grams would write over what solvers differ in
     few = plan.steps if plan.size == "full" else tuple(s for s in plan.steps if 5 <= s <= 50) or plan.steps
     middle = AT_STEPS if AT_STEPS in plan.steps else max(plan.steps)
     order = [name for name in (FIRST, REFERENCE) if name in plan.solvers]

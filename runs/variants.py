@@ -66,6 +66,8 @@ class TrainingPlan(Plan):
         """What every variant starts from."""
         recipe = preset(self.preset or PRESETS[self.size]).recipe
         recipe = replace(recipe, seed=self.seed, data=DataConfig(text_field=self.text_field))
+        alone = replace(recipe.model.sampler, lm_weight=0.0)  # the latent space is studied, not n-grams of the texts
+        recipe = replace(recipe, model=replace(recipe.model, sampler=alone))
         return smaller(recipe) if self.size == "small" and self.preset is None else recipe
 
 

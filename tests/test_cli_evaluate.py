@@ -75,6 +75,7 @@ def test_a_file_is_evaluated_into_a_folder_of_its_name(run, here):
         ("new.jsonl", ["-n", "13"], "real.txt holds 12 texts, fewer than n = 13: lower -n"),
         ("new.jsonl", ["-n", "1"], "n is 1; an evaluation takes at least 2"),
         ("new.jsonl", ["--steps", "3"], "is a file of texts, made already: leave --steps"),
+        ("new.jsonl", ["--lm-weight", "1"], "is a file of texts, made already: leave --lm-weight out"),
         ("new.jsonl", ["--precision", "int8"], "is a file of texts, made already: leave --precision out"),
         ("none.jsonl", [], "none.jsonl does not exist"),
         ("nothing", [], "there is no model 'nothing'"),

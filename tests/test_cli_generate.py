@@ -79,6 +79,8 @@ def test_guidance_and_the_best_of_k(call, model):
     out = call("--source", *RUDE, "--guidance", "3")[1]
     assert out.splitlines() == one_a_line(diffusion.sample(**options, guidance=3.0))
     assert out != call("--source", *RUDE)[1]
+    out = call("--source", *RUDE, "--lm-weight", "30")[1]
+    assert out.splitlines() == one_a_line(diffusion.sample(**options, lm_weight=30.0))
     out = call("--source", *RUDE, "--mbr", "3")[1]
     assert out.splitlines() == one_a_line(diffusion.sample(**options, mbr=3))
     out = call("--source", *RUDE, "--best", "3")[1]
@@ -100,6 +102,7 @@ def test_without_a_source_it_writes_freely_and_says_so(call, model):
         (["--source", "none.jsonl"], "none.jsonl does not exist"),
         (["--guidance", "2"], "guidance = 2 weighs the source, and there is none"),
         (["--source", "One.", "--guidance", "-1"], "guidance = -1.0 is no number from 0 up"),
+        (["--lm-weight", "-1"], "lm_weight = -1.0 is no number from 0 up"),
         (["--mbr", "0"], "--mbr is 0; choose among at least 1"),
         (["--best", "0"], "--best is 0; choose among at least 1"),
         (["--best", "3", "--watch"], "--watch shows one text emerge and --best chooses among several"),

@@ -14,6 +14,7 @@ from textcosm.diffusion.sampling import SamplerConfig, seeds_of
 from textcosm.errors import BackboneError, CheckpointError, ConfigError, DataError
 from textcosm.pipeline import TextDiffusion, find_model, shipped_models, slerp
 from textcosm.testing import tiny_model
+from textcosm.text.ngrams import NONE
 from textcosm.text.tiny import TinyBackbone
 
 TEXTS = ["The dog ran home.", "Anna saw a bird, and so did we."]
@@ -533,3 +534,47 @@ def test_of_a_long_context_only_what_stands_around_the_answer_is_read():
     assert whole.cut_sources([source]) == 1 and near.cut_sources([source]) == 0
     assert near.sample(source=[source], seed=3) == whole.sample(source=["the cat | So the cat ran."], seed=3)
     assert near.sample(source=[source], seed=3) != whole.sample(source=[source], seed=3)
+
+
+# --- words that agree
+
+
+def agreement(model: TextDiffusion, tokens: torch.Tensor) -> float:
+    """How much likelier each token is after the one before than anywhere, in nats a token."""
+    assert model.ngrams is not None
+    last, token = tokens[:, :-1], tokens[:, 1:]
+    return float(model.ngrams.follow(torch.full_like(last, NONE), last, token)[0].mean())
+
+
+def test_words_agree_with_their_neighbours_where_it_is_asked_for(model):
+    plain = model.sample(6, steps=3)
+    assert model.sample(6, steps=3, lm_weight=0) == replace(model, ngrams=None).sample(6, steps=3) == plain
+    agreed = model.sample(6, steps=3, lm_weight=50.0)
+    assert model.sample(2, steps=3, lm_weight=50.0, batch_size=1) == agreed[:2] != plain[:2]
+    latents = torch.randn(6, *model.normaliser.shape)
+    alone, together = (model._decode(latents, lm_weight=weight)[0] for weight in (0.0, 50.0))
+    assert agreement(model, together) > agreement(model, alone) and torch.equal(alone, model._decode(latents)[0])
+    own = replace(model, config=replace(model.config, sampler=replace(model.config.sampler, lm_weight=50.0)))
+    assert own.sample(6, steps=3) == agreed and own.sample(6, steps=3, lm_weight=0) == plain
+    assert list(own.trace(6, steps=3))[-1].texts == agreed
+
+
+def test_what_is_given_of_a_text_is_left_to_it(model):
+    filled = model.infill("The dog ____ home.", steps=3, lm_weight=50.0, length=2)[0]
+    assert filled.text.startswith("The dog ") and filled.text.endswith(" home.")
+    assert model.rewrite(TEXTS, 0, lm_weight=50.0) == model.rewrite(TEXTS, 0)
+    assert model.rewrite(TEXTS, 1, steps=3, lm_weight=50.0) != model.rewrite(TEXTS, 1, steps=3)
+
+
+def test_n_grams_are_saved_with_the_model(model, tmp_path):
+    model.save(tmp_path / "model", "int8")
+    again = TextDiffusion.load(tmp_path / "model", "cpu")
+    for name, table in model.ngrams.state_dict().items():
+        assert torch.equal(again.ngrams.state_dict()[name], table)
+
+
+def test_a_model_without_n_grams_says_so(model):
+    with pytest.raises(ConfigError, match=r"lm_weight is 1.0, but this model holds no n-grams .* \(train --stage export\)"):
+        replace(model, ngrams=None).sample(1, lm_weight=1.0)
+    with pytest.raises(ConfigError, match="lm_weight = -1 is no number from 0 up"):
+        model.sample(1, lm_weight=-1)

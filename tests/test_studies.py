@@ -15,7 +15,7 @@ from textcosm.evaluation.report import Report
 from textcosm.evaluation.results import Interval
 
 RUNS = Path(__file__).parents[1] / "runs"
-MODULES = ("page", "study", "variants", "compression", "headline", "smoothness", "solvers", "width")
+MODULES = ("page", "study", "variants", "compression", "fusion", "headline", "smoothness", "solvers", "width")
 NAMES, VERBS, THINGS = ("Ann", "Tom", "Sue", "Ned"), ("sees", "likes", "finds"), ("a red cat", "the dog", "a big tree")
 TEXTS = 20
 
@@ -128,6 +128,16 @@ def test_solvers_are_measured_once_and_stand_on_a_page(judge, files, little):
     ]  # fmt: skip
     assert len(rows_of(page, "real texts")) == 1
     assert page.with_suffix(".svg").read_text(encoding="utf-8").startswith("<?xml")
+
+
+@pytest.mark.slow
+def test_fusion_has_a_row_for_every_weight_and_for_n_grams_alone(judge, files, little):
+    fusion = importlib.import_module("fusion")
+    plan = fusion.FusionPlan(**files, model=little, train=files["test"].with_name("train.txt"), steps=2, weights=(0.0, 9.0), refine=(0, 1))
+    page = again(fusion, plan, judge)
+    rows = rows_of(page, "")
+    assert [row[:2] for row in rows[2:6]] == [["0", "0"], ["9", "0"], ["0", "1"], ["9", "1"]]
+    assert [row[0] for row in rows[6:]] == ["n-grams alone", "real texts"] and rows[2][3] != rows[3][3]
 
 
 def test_solvers_grid_of_the_full_size_has_every_solver_at_every_step(files):

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any, TypedDict, TypeVar, Unpack
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from textcosm.checkpoint import Checkpoint, WithoutInitialisation, load_into, load_states, save_states
 from textcosm.config import Config
 from textcosm.control.best import TIME, check_best, denoising_error, least
 from textcosm.control.decoder import Decoder, Ruling
+from textcosm.control.fusion import CANDIDATES, fused
 from textcosm.control.infill import Filled, Known, Template, blank_lengths, filled, lay_out
 from textcosm.control.length import Ending, Length, lengths_of
 from textcosm.control.mbr import chooser
@@ -28,9 +30,10 @@ from textcosm.errors import BackboneError, CheckpointError, ConfigError, DataErr
 from textcosm.latent.autoencoder import Autoencoder, Words
 from textcosm.latent.normaliser import Normaliser, new_normaliser
 from textcosm.nn.precision import Precision
-from textcosm.shapes import Activations, Latents, Mask, Times
+from textcosm.shapes import Activations, Latents, Mask, Times, Tokens
 from textcosm.tasks import focused
 from textcosm.text.backbone import Backbone, open_backbone
+from textcosm.text.ngrams import NGrams
 from textcosm.text.tokenizer import Tokenizer
 
 T = TypeVar("T")
@@ -75,6 +78,8 @@ class Sampling(TypedDict, total=False):
     """Weight of the source: 1 is none, above 1 exaggerates it (see SamplerConfig)."""
     refine: int | None
     """How often a text is sent back through the encoder, a little noise and one more guess (see SamplerConfig)."""
+    lm_weight: float | None
+    """How much its words owe to what follows what in the training texts (see SamplerConfig); 0 is the decoder alone."""
     sampler: SamplerConfig | None
     """Default: the model's own."""
     batch_size: int
@@ -109,6 +114,8 @@ class TextDiffusion:
     backbone_fingerprint: str
     record: dict[str, Any] = field(default_factory=dict)
     """How it was trained and what was measured: free JSON, kept in the checkpoint."""
+    ngrams: NGrams | None = None
+    """What follows what in the training texts; None in models from before there was any, which then have no ``lm_weight``."""
     backbone: Backbone | None = None
     """The frozen encoder, opened at the first ``encode``; sampling needs it only to read sources."""
     precision: Precision = "float32"
@@ -117,7 +124,7 @@ class TextDiffusion:
     """Whether a pass of the denoiser is a CUDA graph; see :meth:`use_compiled`."""
 
     def __post_init__(self) -> None:
-        for module in (self.autoencoder, self.normaliser, self.denoiser):
+        for module in self._modules.values():
             module.eval().requires_grad_(False)
 
     # --- load and save
@@ -142,6 +149,7 @@ class TextDiffusion:
             fingerprint = str(meta["backbone"]["fingerprint"])
             states = [checkpoint.states[name] for name in ("autoencoder", "normaliser", "denoiser")]
             tokenizer = Tokenizer.from_json(checkpoint.files[TOKENIZER_FILE])
+            ngrams = NGrams(checkpoint.states["ngrams"]) if "ngrams" in checkpoint.states else None
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(
                 f"{where} is not a whole model ({error}); save it again with this textcosm"
@@ -153,7 +161,7 @@ class TextDiffusion:
         modules = (autoencoder, normaliser, denoiser)
         for module, state in zip(modules, states, strict=True):
             load_into(module, state, f"{where} ({type(module).__name__.lower()})")
-        return cls(config, *modules, tokenizer, fingerprint, meta.get("record", {}))
+        return cls(config, *modules, tokenizer, fingerprint, meta.get("record", {}), ngrams)
 
     def save(self, directory: str | Path, precision: str = "float32") -> None:
         """Write the whole model, tokenizer included, whole or not at all; precision float32, bfloat16 or int8.
@@ -162,11 +170,7 @@ class TextDiffusion:
         """
         if self.precision != "float32":
             raise ConfigError(f"this model computes in {self.precision} and cannot be saved: load it anew and save that")
-        states = {
-            "autoencoder": self.autoencoder.state_dict(),
-            "normaliser": self.normaliser.state_dict(),
-            "denoiser": self.denoiser.state_dict(),
-        }
+        states = {name: module.state_dict() for name, module in self._modules.items()}
         backbone = {
             "fingerprint": self.backbone_fingerprint,
             "width": self.autoencoder.token_head.in_features,
@@ -174,6 +178,12 @@ class TextDiffusion:
         }
         metadata = {"config": self.config.to_dict(), "backbone": backbone, "record": self.record}
         save_states(directory, states, metadata, precision, {TOKENIZER_FILE: self.tokenizer.to_json()})
+
+    @property
+    def _modules(self) -> dict[str, nn.Module]:
+        """What a checkpoint holds, by name."""
+        parts = {"autoencoder": self.autoencoder, "normaliser": self.normaliser, "denoiser": self.denoiser}
+        return parts if self.ngrams is None else {**parts, "ngrams": self.ngrams}
 
     # --- text <-> latents
 
@@ -225,11 +235,11 @@ class TextDiffusion:
         return self.normaliser.normalise(self.autoencoder.compress(hidden, mask))
 
     def _decode(
-        self, latents: Tensor, rulings: Sequence[Ruling] = (), among: Words | None = None
+        self, latents: Tensor, rulings: Sequence[Ruling] = (), among: Words | None = None, lm_weight: float = 0.0
     ) -> tuple[Tensor, Tensor]:
         """Token ids and written forms, each ``(batch, max_length)``: ``among`` a part of the vocabulary, or of all of it.
 
-        Rulings may change the tokens, in their order; they see all of it.
+        Rulings may change the tokens, in their order; they see all of it. Then a ``lm_weight`` above 0 has the words agree.
         """
         expected = self.normaliser.shape
         if latents.ndim != 3 or tuple(latents.shape[1:]) != expected:
@@ -240,16 +250,32 @@ class TextDiffusion:
         for rows in row_slices(len(latents), DECODE_AT_ONCE):
             part = latents[rows].to(self.device, torch.float32)
             hidden = self.autoencoder.decompress(self.normaliser.denormalise(part))
-            if among is not None and not rulings:
-                chosen = among.likeliest(hidden, self.tokenizer.end_id)
-            else:
-                logits = self.autoencoder.token_logits(hidden)
-                chosen = logits.argmax(-1)
-                for ruling in rulings:
-                    chosen = ruling.select(rows).choose(logits, chosen)
-            tokens.append(chosen)
+            tokens.append(self._choose(hidden, [ruling.select(rows) for ruling in rulings], among, lm_weight))
             forms.append(self.autoencoder.form_logits(hidden, tokens[-1]).argmax(-1))
         return torch.cat(tokens), torch.cat(forms)
+
+    def _choose(
+        self, hidden: Activations, rulings: Sequence[Ruling], among: Words | None, lm_weight: float
+    ) -> Tokens:
+        """The tokens of a few texts."""
+        ngrams = self.ngrams if lm_weight else None
+        if among is not None and not rulings:
+            if ngrams is None:
+                return among.likeliest(hidden, self.tokenizer.end_id)
+            scores, names = F.linear(hidden, among.head), among.tokens
+        else:
+            scores, names = self.autoencoder.token_logits(hidden), None
+        tokens = scores.argmax(-1) if names is None else names[scores.argmax(-1)]
+        for ruling in rulings:
+            tokens = ruling.choose(scores, tokens)
+        if ngrams is None:
+            return tokens
+        held = torch.zeros_like(tokens, dtype=torch.bool)
+        for ruling in rulings:
+            held |= ruling.held(tokens)
+        likeliest = scores.topk(min(CANDIDATES, scores.shape[-1]), -1)
+        candidates = likeliest.indices if names is None else names[likeliest.indices]
+        return fused(ngrams, lm_weight, likeliest.values, candidates, tokens, held, self.tokenizer.special)
 
     # --- noise -> text
 
@@ -297,12 +323,23 @@ class TextDiffusion:
     def sampler(self, options: Sampling) -> SamplerConfig:
         """The model's own sampler, or the one given, with what else was given put in."""
         own = options.get("sampler") or self.config.sampler
-        steps, solver, guidance = options.get("steps"), options.get("solver"), options.get("guidance")
+        guidance, solver = options.get("guidance"), options.get("solver")
         if guidance is None and options.get("source") is None:
             guidance = 1.0  # a conditional model's own guidance has nothing to weigh where there is no source
-        named = solver if isinstance(solver, str) else None
-        given = {"steps": steps, "solver": named, "guidance": guidance, "refinements": options.get("refine")}
-        return dataclasses.replace(own, **{name: value for name, value in given.items() if value is not None})
+        given = {
+            "steps": options.get("steps"),
+            "solver": solver if isinstance(solver, str) else None,
+            "guidance": guidance,
+            "refinements": options.get("refine"),
+            "lm_weight": options.get("lm_weight"),
+        }
+        found = dataclasses.replace(own, **{name: value for name, value in given.items() if value is not None})
+        if found.lm_weight and self.ngrams is None:
+            raise ConfigError(
+                f"lm_weight is {found.lm_weight}, but this model holds no n-grams of its training texts: leave it out, or "
+                "export the model again (train --stage export)"
+            )
+        return found
 
     def _walk(self, rows: slice, options: Sampling) -> Callable[[list[int]], Iterator[Point]]:
         """For some of the texts, whose sources are read once: their seeds -> the points of their way from noise."""
@@ -340,13 +377,14 @@ class TextDiffusion:
 
     @torch.no_grad()
     def _write(self, latents: Latents, rows: slice, options: Sampling) -> list[str]:
-        """The texts of some rows, as the guides that rule over tokens have them.
+        """The texts of some rows, as the guides that rule over tokens, and the neighbours of each, have them.
 
         A text from noise is written in the tokens that the training texts held: the token head, the dearest part of the
         way back, then costs less than half. One that began as a given text may keep any token.
         """
         among = self._words if options.get("start") is None else None
-        return self.tokenizer.detokenize(*self._decode(latents, self._rulings(rows, options), among))
+        weight = self.sampler(options).lm_weight
+        return self.tokenizer.detokenize(*self._decode(latents, self._rulings(rows, options), among, weight))
 
     # --- best of k
 
@@ -424,6 +462,7 @@ class TextDiffusion:
             return self.decode(latents)
         earliest = max(EARLIEST, self.config.diffusion_objective.min_time)
         options = {**options, "start": latents, "start_time": max(time, earliest)}
+        options["lm_weight"] = self.sampler(options).lm_weight * time  # what is given of a text needs no correction
         options, written = self._with_length(options, seeds), []
         for rows, found in self._ends(seeds, options):
             way = torch.lerp(latents[rows], found, min(1.0, time / earliest))
@@ -470,7 +509,7 @@ class TextDiffusion:
         for rows, latents in self._ends(seeds, options):
             latents = known.select(rows).settle(latents)
             kept = known.select(rows).kept(self._decode(latents)[0])
-            written = self._decode(latents, self._rulings(rows, options))
+            written = self._decode(latents, self._rulings(rows, options), lm_weight=self.sampler(options).lm_weight)
             texts += filled(templates[rows], layouts[rows], *written, kept, self.tokenizer)
         return texts
 
@@ -540,7 +579,7 @@ class TextDiffusion:
 
     def to(self, device: str | torch.device) -> "TextDiffusion":
         """Move the model; a backbone that is already open moves at its next use."""
-        for module in (self.autoencoder, self.normaliser, self.denoiser):
+        for module in self._modules.values():
             module.to(device)
         self.backbone = None
         self.__dict__.pop("_words", None)

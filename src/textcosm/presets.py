@@ -70,7 +70,7 @@ _STORIES_MODEL = Config(
     ),
     autoencoder_objective=AutoencoderObjectiveConfig(head_fraction=0.25),
     denoiser=DenoiserConfig(width=384, depth=12, heads=6, ff_width=1536, projections=True),
-    sampler=SamplerConfig(steps=50, solver="dpm++2m"),
+    sampler=SamplerConfig(steps=50, solver="dpm++2m", lm_weight=1.0),
 )  # fmt: skip
 
 _STORIES_GPU = Recipe(
@@ -99,7 +99,7 @@ _STORIES_CPU = Recipe(
         denoiser=DenoiserConfig(width=384, depth=6, heads=6, ff_width=1024, projections=True),
         # Below this time a network of this size only copies, and sampling ends above it.
         diffusion_objective=DiffusionObjectiveConfig(min_time=0.2),
-        sampler=SamplerConfig(steps=25, solver="dpm++2m", end_time=0.4),
+        sampler=replace(_STORIES_MODEL.sampler, steps=25, end_time=0.4),
     ),
     autoencoder_training=FitConfig(
         steps=800, batch_size=64, learning_rate=7e-4, final_learning_rate=2e-5, warmup=20, clip=10.0, log_every=20,

@@ -25,6 +25,7 @@ from textcosm.pipeline import TextDiffusion
 from textcosm.presets import preset
 from textcosm.tasks.task import Example, Task
 from textcosm.text.backbone import Backbone, open_backbone
+from textcosm.text.ngrams import NGrams
 
 SENTENCES = (
     "The dog ran home.",
@@ -49,7 +50,11 @@ def tiny_model(seed: int = 0, source_length: int | None = None) -> TextDiffusion
         denoiser = new_denoiser(config.denoiser, config.schedule, normaliser.shape, backbone.width)
         for parameter in denoiser.parameters() if source_length is not None else ():
             torch.nn.init.normal_(parameter, std=0.3)
-    return TextDiffusion(config, autoencoder, normaliser, denoiser, backbone.tokenizer, backbone.fingerprint)
+    batch = backbone.tokenize(2 * SENTENCES, config.autoencoder.max_length)
+    lengths = batch.mask.sum(1)
+    ngrams = NGrams.of_texts(batch.tokens[batch.mask], lengths.cumsum(0) - lengths, backbone.vocab_size)
+    modules = (autoencoder, normaliser, denoiser)
+    return TextDiffusion(config, *modules, backbone.tokenizer, backbone.fingerprint, ngrams=ngrams)
 
 
 # --- backbones

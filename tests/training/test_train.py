@@ -45,6 +45,14 @@ def test_a_file_becomes_a_model(finished_run):
     assert [report.step for report in reports if report.stage == "diffusion"] == [1, 2, 3, 4, 5, 6]
 
 
+def test_the_model_keeps_what_follows_what(trained, corpus):
+    model = TextDiffusion.load(trained, device="cpu")
+    texts = model.tokenizer.tokenize(corpus.read_text().splitlines(), 99)
+    assert model.ngrams is not None and model.ngrams.unigrams[model.tokenizer.start_id] == model.record["data"]["texts"]
+    assert len(model.ngrams.trigrams.keys) and model.ngrams.unigrams.sum() <= texts.mask.sum()
+    assert len(model.sample(2, steps=2, lm_weight=1.0)) == 2
+
+
 def test_latents_of_the_model_are_normalised(trained, corpus):
     model = TextDiffusion.load(trained, device="cpu")
     latents = model.encode(corpus.read_text().splitlines())

@@ -14,6 +14,7 @@ from textcosm.cli.options import (
     Candidates,
     Device,
     Guidance,
+    LmWeight,
     MatrixPrecision,
     Refinements,
     Solver,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from textcosm.tasks import DataConfig
     from textcosm.training.fit import StepReport
 
-OF_SAMPLING = ("steps", "solver", "guidance", "refine", "mbr", "best", "precision")
+OF_SAMPLING = ("steps", "solver", "guidance", "refine", "lm_weight", "mbr", "best", "precision")
 PAIRED = ("rouge1", "rouge2", "rougeL", "bleu", "bertscore")  # of EvaluationConfig, whose import costs torch
 
 
@@ -111,6 +112,7 @@ def command(line: str) -> Callable[..., None]:
         solver: Solver = None,
         guidance: Guidance = None,
         refine: Refinements = None,
+        lm_weight: LmWeight = None,
         mbr: Candidates = 1,
         best: Best = 1,
         precision: MatrixPrecision = "float32",
@@ -178,7 +180,7 @@ def command(line: str) -> Callable[..., None]:
         training = None if train is None else read_rows(train, text_field, pairs).all_answers
         chosen = device or str(best_device())
         how: dict[str, Any] = {"steps": steps, "solver": solver, "guidance": guidance, "refine": refine, "mbr": mbr, "best": best}
-        how |= {"batch_size": batch_size, "precision": precision}
+        how |= {"lm_weight": lm_weight, "batch_size": batch_size, "precision": precision}
         asked = open_subject(subject, name, how, references, chosen, own_field)
         reader = None if judge == "none" else open_judge(judge, chosen)
         cache = cache or default_cache()
@@ -256,7 +258,8 @@ def _refuse(how: dict[str, Any], names: tuple[str, ...], why: str) -> None:
     plain = {"mbr": 1, "best": 1, "precision": "float32"}
     asked = [name for name in names if how[name] != plain.get(name)]
     if asked:
-        raise ConfigError(f"{why}: leave {' and '.join('--' + name for name in asked)} out")
+        flags = [f"--{name}".replace("_", "-") for name in asked]
+        raise ConfigError(f"{why}: leave {' and '.join(flags)} out")
 
 
 class _Teller:

@@ -55,6 +55,14 @@ Refinements = Annotated[
         help_behavior_hint=OWN,
     ),
 ]
+LmWeight = Annotated[
+    float | None,
+    arg(
+        metavar="W",
+        help="What the words of a text owe to what follows what in the training texts: 0 is the decoder alone, 1 Bayes' rule.",
+        help_behavior_hint=OWN,
+    ),
+]
 Candidates = Annotated[
     int, arg(metavar="K", help="Write each text K times and keep the one that the others agree with most.")
 ]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from textcosm.cli.given import given_texts
-from textcosm.cli.options import Device, Length, Model, Refinements, Seed, Solver, Steps, TextField, length_of
+from textcosm.cli.options import Device, Length, LmWeight, Model, Refinements, Seed, Solver, Steps, TextField, length_of
 from textcosm.cli.written import Form, Out
 from textcosm.errors import DataError
 
@@ -21,6 +21,7 @@ class Asked:
     steps: Steps = None
     solver: Solver = None
     refine: Refinements = None
+    lm_weight: LmWeight = None
     seed: Seed = 0
     form: Form = "text"
     out: Out = None
@@ -50,5 +51,6 @@ class Asked:
             "steps": self.steps,
             "solver": self.solver,
             "refine": self.refine,
+            "lm_weight": self.lm_weight,
             "seed": self.seed,
         }

@@ -83,3 +83,7 @@ class Ruling(Protocol):
     def choose(self, logits: Logits, tokens: Tokens) -> Tokens:
         """``tokens``, or others that the decoder's ``logits`` allow."""
         ...
+
+    def held(self, tokens: Tokens) -> Bool[Tensor, "batch length"]:
+        """Where the token that was chosen must stay, whatever stands beside it."""
+        ...

@@ -177,6 +177,10 @@ class Known:
         between[:, 0] = False
         return torch.where(known, given, self.decoder.worded(logits, tokens, between))
 
+    def held(self, tokens: Tokens) -> Bool[Tensor, "batch length"]:
+        """The known ones."""
+        return self.known.to(tokens.device)
+
     def kept(self, tokens: Tokens) -> Float[Tensor, " batch"]:
         """The share of each text's known tokens, its end left out, that are at their places in ``tokens``."""
         words = self.known & (self.tokens != self.decoder.tokenizer.end_id)

@@ -103,6 +103,10 @@ class Ending:
         ends = self._ends(logits[..., end_id] - logits.logsumexp(-1), body)[:, None]
         return torch.where(places < ends, body, torch.where(places == ends, end_id, tokens))
 
+    def held(self, tokens: Tokens) -> Bool[Tensor, "batch length"]:
+        """None: the end stays by itself."""
+        return torch.zeros_like(tokens, dtype=torch.bool)
+
     def _ends(self, ending: Float[Tensor, "batch length"], body: Tokens) -> Lengths:
         """The place of each text's end token."""
         closing = self._allowed(body.device)

@@ -32,6 +32,8 @@ class SamplerConfig:
     refinements: how often a text that is done is decoded, encoded again, noised to ``refine_time``, and guessed anew in one
         pass. Between two guesses stands a text, whose latents are whole again: noise alone does not mend them (docs/log.md).
         Needs the frozen encoder.
+    lm_weight: how much the words of a new text owe to what follows what in the training texts, beside what the decoder
+        knows of each place (control/fusion.py): 0 is the decoder alone, as published; 1 is Bayes' rule, and usual.
     visit: the times that a distilled network was taught, from 1 down to where its x_0 is the result; they are its grid
         where ``steps`` is their number. Empty for a network that is at home at any time.
     """
@@ -44,6 +46,7 @@ class SamplerConfig:
     guidance: float = 1.0
     refinements: int = 0
     refine_time: float = 0.2
+    lm_weight: float = 0.0
     visit: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
@@ -61,6 +64,8 @@ class SamplerConfig:
             raise ConfigError(f"refinements = {self.refinements} is below 0; 0 is none, 4 are usual")
         if not 0 < self.refine_time < 1:
             raise ConfigError(f"refine_time = {self.refine_time} is outside (0, 1); the usual value is 0.2")
+        if not 0 <= self.lm_weight < inf:
+            raise ConfigError(f"lm_weight = {self.lm_weight} is no number from 0 up; 0 is none, 1 is usual")
         if self.visit and self.final != "clean":
             raise ConfigError(f"final = {self.final!r} needs a time beyond the last of visit; set final = clean")
         if self.visit and (self.visit[0] != 1 or self.visit[-1] < 0 or any(s >= t for t, s in pairwise(self.visit))):

@@ -67,12 +67,13 @@ def of_model(
     solver: str | None = None,
     guidance: float | None = None,
     refine: int | None = None,
+    lm_weight: float | None = None,
     mbr: int = 1,
     best: int = 1,
     batch_size: int = BATCH,
     remarks: Sequence[str] = (),
 ) -> Subject:
-    """A text diffusion model with its own sampler, in which ``steps``, ``solver``, ``guidance`` and ``refine`` may be replaced.
+    """A text diffusion model with its own sampler, in which ``steps``, ``solver``, ``guidance``, ``refine`` and ``lm_weight`` may be replaced.
 
     A model that reads sources answers those of the ``references``, where these have some; else it writes freely.
     mbr, best: best of so many candidates, by each other or by the model. remarks: what a reader must know besides. Raises ConfigError for settings that cannot be.
@@ -82,6 +83,7 @@ def of_model(
         "solver": solver,
         "guidance": guidance,
         "refine": refine,
+        "lm_weight": lm_weight,
         "mbr": mbr,
         "best": best,
         "batch_size": batch_size,
@@ -99,6 +101,8 @@ def of_model(
         manifest["precision"] = model.precision
     if best != 1:  # the same
         manifest["best"] = best
+    if sampler.lm_weight and model.ngrams is not None:
+        manifest["ngrams"] = fingerprint({"ngrams": model.ngrams})
 
     def reconstruct(given: list[str]) -> list[Reconstruction]:
         return model.reconstruct(given, batch_size)

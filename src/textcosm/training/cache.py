@@ -84,6 +84,12 @@ class TextStore:
         places[starts] = starts
         return tokens, tokens[places], forms
 
+    def beginning(self, most: int) -> tuple[Int[Tensor, " tokens"], Int[Tensor, " texts"]]:
+        """The tokens of the first ``most`` texts of the main corpus end to end, and where each text begins."""
+        count = min(self.main, most)
+        end = int(self.lengths[:count].sum())
+        return self.tokens[:end].long(), self.starts[:count]
+
     def positions(
         self, indices: Sequence[int] | Tensor, multiple: int = 1, limit: int | None = None
     ) -> tuple[Int[Tensor, "batch length"], Mask]:

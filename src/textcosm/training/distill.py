@@ -245,6 +245,7 @@ def _student(
         model.tokenizer,
         model.backbone_fingerprint,
         record,
+        model.ngrams,
     )
 
 

@@ -14,6 +14,7 @@ from textcosm.latent.autoencoder import Autoencoder
 from textcosm.latent.forms import before
 from textcosm.latent.normaliser import Normaliser
 from textcosm.pipeline import TextDiffusion
+from textcosm.text.ngrams import NGrams
 from textcosm.training.cache import TextStore
 from textcosm.training.corpus import ENCODE_AT_ONCE
 from textcosm.training.fit import seed_of
@@ -22,6 +23,8 @@ from textcosm.training.run import Run
 from textcosm.training.stages import Sources, activations_of
 from textcosm.training.state import STATE_FILE, load_trained, read_header
 
+NGRAM_TEXTS = 200_000
+"""Texts whose n-grams a model keeps, at most: some 10 million tokens, half a minute."""
 FORM_TEXTS = 2048
 """Texts that the form head is fitted on: some 100,000 tokens for its 6 x width weights."""
 
@@ -40,7 +43,9 @@ def export_model(
     config = run.recipe.model
     record = _record(run, texts, sources)
     modules = (autoencoder, normaliser, denoiser)
-    model = TextDiffusion(config, *modules, run.backbone.tokenizer, run.backbone.fingerprint, record)
+    tokenizer = run.backbone.tokenizer
+    ngrams = NGrams.of_texts(*texts.beginning(NGRAM_TEXTS), tokenizer.vocab_size)
+    model = TextDiffusion(config, *modules, tokenizer, run.backbone.fingerprint, record, ngrams)
     model.save(run.out / "model")
 
 

@@ -15,6 +15,7 @@ import tyro
 from page import Panel, curve, shown, write_page
 from study import Plan, Study, command, open_model, run, seconds, tell
 
+from textcosm.baselines.systems import System, open_systems, plain
 from textcosm.diffusion.sampling import seeds_of
 from textcosm.errors import ConfigError
 from textcosm.evaluation.markdown import markdown_table
@@ -35,6 +36,8 @@ class FusionPlan(Plan):
     steps: int = 10
     weights: tuple[float, ...] = (0.0, 0.5, 1.0, 1.5)
     refine: tuple[int, ...] = (0, 2, 4)
+    beside: tuple[str, ...] = ()
+    """Other models and rivals to set beside them, each at its own steps or also with @STEPS+REFINEMENTS."""
 
 
 def study(plan: FusionPlan, say=tell) -> Path:
@@ -45,6 +48,10 @@ def study(plan: FusionPlan, say=tell) -> Path:
     def measured(texts: Sequence[str], spent: float | None = None) -> dict[str, Any]:
         mem = memorisation(texts, read_texts(plan.train, plan.text_field))
         return {**work.quality(texts), "memorised": asdict(mem), "seconds": spent and spent / plan.count}
+
+    def of_system(system: System) -> tuple[list[str], float]:
+        spent, texts = seconds(lambda: system.write(plan.count, plan.seed))
+        return texts, spent
 
     def written(weight: float, refine: int) -> dict[str, Any]:
         sampling = {"seed": plan.seed, "steps": plan.steps, "lm_weight": weight, "refine": refine}
@@ -57,9 +64,13 @@ def study(plan: FusionPlan, say=tell) -> Path:
         for weight in plan.weights:
             found = work.once(f"{weight:g}+{refine}", [identity, plan.steps], lambda w=weight, r=refine: written(w, r))
             rows.append((weight, refine, found))
-    alone = work.once("alone", identity, lambda: measured(of_ngrams(model, plan.count, plan.seed)))
-    real = work.once("real-mem", {}, lambda: measured(work.held_out[1]))
-    return _page(plan, work, rows, {"n-grams alone": alone, "real texts": real})
+    others = {}
+    for system in open_systems(plan.beside, (plan.steps,), plan.device, seed=plan.seed):
+        list(system.write(2, plan.seed))
+        others[system.name] = work.once(system.name, system.subject.manifest, lambda s=system: measured(*of_system(s)))
+    others["n-grams alone"] = work.once("alone", identity, lambda: measured(of_ngrams(model, plan.count, plan.seed)))
+    others["real texts"] = work.once("real-mem", {}, lambda: measured(work.held_out[1]))
+    return _page(plan, work, rows, others)
 
 
 def of_ngrams(model: TextDiffusion, count: int, seed: int) -> list[str]:
@@ -95,14 +106,20 @@ def _page(plan: FusionPlan, work: Study, rows: Sequence[Row], others: dict[str, 
     said = [
         f"Model {name}, {plan.steps} steps: the weight of the n-grams of its training texts in the choice of words "
         "(0: the decoder alone; 1: Bayes' rule), by the number of refinements. Mem: the share of 4-grams that stand in a "
-        "training text.",
+        "training text. Texts are written 64 at a time.",
         *work.said(),
     ]
     head = ("lm weight", "refinements", "MAUVE", "PPL", "Div", "Mem", "words", "s / text")
     cells = [(f"{weight:g}", str(refine), *_measures(found)) for weight, refine, found in rows if found]
     cells += [(name, "", *_measures(found)) for name, found in others.items() if found]
-    line = command("fusion", plan, name, "--train", plan.train.name)
+    asked = ["--refine", *map(str, plan.refine), *_beside(plan)]
+    line = command("fusion", plan, name, "--train", plan.train.name, *asked)
     return write_page(plan.docs, "fusion", "Words that agree", said, [markdown_table(head, cells)], list(_panels(rows)), line)
+
+
+def _beside(plan: FusionPlan) -> list[str]:
+    parts = [given.partition("@") for given in plan.beside]
+    return ["--beside", *(f"{plain(path)}{at}{asked}" for path, at, asked in parts)] if parts else []
 
 
 def _measures(found: dict[str, Any]) -> tuple[str, ...]:

@@ -42,6 +42,8 @@ class HeadlinePlan(Plan):
     docs: Path = Path("docs")
     steps: tuple[int, ...] = (200, 50, 20, 10)
     """Of our models."""
+    lm_weight: float | None = None
+    """Of the n-grams of our models; each model's own by default."""
     rounds: int = 3
     """Times that every speed is taken; the median counts."""
 
@@ -54,7 +56,7 @@ class Headline:
 
     def __init__(self, plan: HeadlinePlan, say=tell):
         self.plan, self.study = plan, Study(plan, say)
-        self.systems = open_systems(plan.systems, plan.steps, plan.device, seed=plan.seed)
+        self.systems = open_systems(plan.systems, plan.steps, plan.device, seed=plan.seed, lm_weight=plan.lm_weight)
 
     @cached_property
     def training_texts(self) -> list[str]:
@@ -135,6 +137,7 @@ def study(plan: HeadlinePlan, say=tell) -> Path:
     said = [*headline.study.said(), _machine(plan), _explained(plan)]
     names = ["@".join([plain(path), *steps]) for path, *steps in (given.split("@") for given in plan.systems)]
     options = [*names, "--train", plan.train.name, "--steps", *map(str, plan.steps), "--rounds", str(plan.rounds)]
+    options += [] if plan.lm_weight is None else ["--lm-weight", f"{plan.lm_weight:g}"]
     panels = _panels(headline.systems, known, timings)
     return write_page(
         plan.docs, "headline", "Ours beside the rivals", said, tables, panels, command("headline", plan, *options)

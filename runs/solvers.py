@@ -89,7 +89,7 @@ def _page(plan: SolversPlan, work: Study, own: SamplerConfig, rows: Sequence[Row
     said = [
         f"Model {name}: each solver at each number of steps to time {own.end_time:g}, then end times, then the two ends "
         "(clean: the denoiser's last guess; mean: the last step without its noise, as in the paper's code). A pass is one "
-        "run of the denoiser; all settings start from the same noise.",
+        "run of the denoiser; all settings start from the same noise, and the decoder alone writes (lm weight 0).",
         *work.said(),
     ]
     head = ("solver", "steps", "passes", "end time", "end", "MAUVE", "PPL", "Div", "words", "s / text")

@@ -63,6 +63,8 @@ class TaskPlan(Plan):
     """Best of so many candidates by each other, at a model's own steps."""
     best: tuple[int, ...] = ()
     """The same by the model's own denoising error."""
+    lm_weight: tuple[float, ...] = ()
+    """Weights of the n-grams, at a model's own steps, beside its own weight."""
     strength: tuple[float, ...] = ()
     """Of rewriting, for tasks whose answers are near to their sources: the answer begins at the source's own latents,
     noised so far."""
@@ -184,6 +186,7 @@ def _ours(given: str, plan: TaskPlan) -> tuple[list[System], tuple[str, ...]]:
     numbers = sorted({own, *plan.steps}, reverse=True)
     found = [system(f"{steps} steps", True, steps=steps) for steps in numbers]
     found += [system(f"{own} steps, guidance {weight:g}", False, guidance=weight) for weight in plan.guidance]
+    found += [system(f"{own} steps, lm weight {weight:g}", False, lm_weight=weight) for weight in plan.lm_weight]
     found += [system(f"{own} steps, best of {count}", False, mbr=count) for count in plan.mbr]
     found += [system(f"{own} steps, least error of {count}", False, best=count) for count in plan.best]
     found += [rewriting(strength) for strength in plan.strength]
@@ -332,7 +335,8 @@ def study(plan: TaskPlan, say: Callable[[str], None] = tell) -> Path:
         tables += [_samples(work, texts), _failures(work, texts)]
     names = [given if is_rule(given) else plain(given) for given in plan.systems]
     options = [plan.task, *names, *_flags("steps", plan.steps), *_flags("guidance", plan.guidance)]
-    options += [*_flags("mbr", plan.mbr), *_flags("best", plan.best), *_flags("strength", plan.strength)]
+    options += [*_flags("mbr", plan.mbr), *_flags("best", plan.best), *_flags("lm-weight", plan.lm_weight)]
+    options += _flags("strength", plan.strength)
     options += _flags("beams", plan.beams)
     options += [*(["--probe", "PROBE", "--label", plan.label] if plan.probe else []), "--rounds", str(plan.rounds)]
     options += ["--samples", plan.samples.name] if plan.samples else []

@@ -133,11 +133,14 @@ def test_solvers_are_measured_once_and_stand_on_a_page(judge, files, little):
 @pytest.mark.slow
 def test_fusion_has_a_row_for_every_weight_and_for_n_grams_alone(judge, files, little):
     fusion = importlib.import_module("fusion")
-    plan = fusion.FusionPlan(**files, model=little, train=files["test"].with_name("train.txt"), steps=2, weights=(0.0, 9.0), refine=(0, 1))
+    plan = fusion.FusionPlan(
+        **files, model=little, train=files["test"].with_name("train.txt"), steps=2, weights=(0.0, 9.0), refine=(0, 1),
+        beside=(f"{little}@3+1",),
+    )  # fmt: skip
     page = again(fusion, plan, judge)
     rows = rows_of(page, "")
     assert [row[:2] for row in rows[2:6]] == [["0", "0"], ["9", "0"], ["0", "1"], ["9", "1"]]
-    assert [row[0] for row in rows[6:]] == ["n-grams alone", "real texts"] and rows[2][3] != rows[3][3]
+    assert [row[0] for row in rows[6:]] == ["little-3+1", "n-grams alone", "real texts"] and rows[2][3] != rows[3][3]
 
 
 def test_solvers_grid_of_the_full_size_has_every_solver_at_every_step(files):

@@ -67,12 +67,13 @@ def open_systems(
     references: "Rows | None" = None,
     seed: int = 0,
     precision: Precision = "float32",
+    lm_weight: float | None = None,
 ) -> list[System]:
     """A model of ours at every one of ``steps``, a rival at its own; ``PATH@20`` asks for 20 steps of either, ``PATH@20+4``
     for 4 refinements after them.
 
     references: hold the sources that what answers sources is given. precision: of our denoisers' matrices, where the
-    machine has it. Raises ConfigError for two systems of one name.
+    machine has it. lm_weight: of our n-grams (see SamplerConfig), if not a model's own. Raises ConfigError for two systems of one name.
     """
     models: dict[str, TextDiffusion] = {}
     systems: list[System] = []
@@ -86,7 +87,7 @@ def open_systems(
             models[path] = TextDiffusion.load(path, device)
             models[path].use_precision(precision)
         model = models[path]
-        systems += [_ours(model, path, count, refine, references) for count in ([wanted] if wanted else steps)]
+        systems += [_ours(model, path, count, refine, references, lm_weight) for count in ([wanted] if wanted else steps)]
     names = [system.name for system in systems]
     if twice := {name for name in names if names.count(name) > 1}:
         raise ConfigError(f"two systems are called {min(twice)!r}: give their folders different names")
@@ -140,7 +141,9 @@ def sizes_of(model: TextDiffusion) -> dict[str, int]:
     return {"denoiser": count(model.denoiser), "decompressor": count(*parts), "head": count(autoencoder.token_head)}
 
 
-def _ours(model: TextDiffusion, path: str, steps: int, refine: int, references: "Rows | None") -> System:
+def _ours(
+    model: TextDiffusion, path: str, steps: int, refine: int, references: "Rows | None", lm_weight: float | None
+) -> System:
     sizes, autoencoder = sizes_of(model), model.config.autoencoder
     passes = 2 * steps - 1 if model.config.sampler.solver == "heun" else steps
     slots, positions = autoencoder.num_latents, autoencoder.max_length
@@ -152,7 +155,7 @@ def _ours(model: TextDiffusion, path: str, steps: int, refine: int, references: 
         name += f"+{refine}"
         passes += refine
         work += refine * (slots * sizes["denoiser"] + back + positions * _way_in(model))
-    subject = of_model(model, name, steps=steps, refine=refine, references=references)
+    subject = of_model(model, name, steps=steps, refine=refine, lm_weight=lm_weight, references=references)
     return System(
         name, path, steps, refine, subject, model.tokenizer, positions,
         sizes["head"], sizes["denoiser"] + sizes["decompressor"], passes, slots, 2e-9 * work, model,

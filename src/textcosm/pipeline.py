@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, TypedDict, TypeVar, Unpack
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from textcosm.checkpoint import Checkpoint, WithoutInitialisation, load_into, load_states, save_states
@@ -259,23 +258,22 @@ class TextDiffusion:
     ) -> Tokens:
         """The tokens of a few texts."""
         ngrams = self.ngrams if lm_weight else None
+        count = 1 if ngrams is None else CANDIDATES
         if among is not None and not rulings:
-            if ngrams is None:
-                return among.likeliest(hidden, self.tokenizer.end_id)
-            scores, names = F.linear(hidden, among.head), among.tokens
+            scores, candidates = among.likeliest(hidden, self.tokenizer.end_id, count)
+            tokens = candidates[..., 0]
         else:
-            scores, names = self.autoencoder.token_logits(hidden), None
-        tokens = scores.argmax(-1) if names is None else names[scores.argmax(-1)]
-        for ruling in rulings:
-            tokens = ruling.choose(scores, tokens)
+            logits = self.autoencoder.token_logits(hidden)
+            tokens = logits.argmax(-1)
+            for ruling in rulings:
+                tokens = ruling.choose(logits, tokens)
+            scores, candidates = logits.topk(min(count, logits.shape[-1]), -1)
         if ngrams is None:
             return tokens
         held = torch.zeros_like(tokens, dtype=torch.bool)
         for ruling in rulings:
             held |= ruling.held(tokens)
-        likeliest = scores.topk(min(CANDIDATES, scores.shape[-1]), -1)
-        candidates = likeliest.indices if names is None else names[likeliest.indices]
-        return fused(ngrams, lm_weight, likeliest.values, candidates, tokens, held, self.tokenizer.special)
+        return fused(ngrams, lm_weight, scores, candidates, tokens, held, self.tokenizer.special)
 
     # --- noise -> text
 
@@ -433,7 +431,8 @@ class TextDiffusion:
 
         The noise of a text is that of its place and the seed, the same at every strength. Needs the encoder; raises
         ConfigError for a strength outside [0, 1]. Below the earliest time at which the network's guess is worth more
-        than what it reads (control/rewrite.py), the latents go that part of the way to the guess at that time. Give the
+        than what it reads (control/rewrite.py), the latents go that part of the way to the guess at that time. N-grams count
+        for as much of their weight as is noised of a text. Give the
         texts as ``source`` as well to a model that answers sources, and it answers them from where they stand.
         """
         _without_choice(options, "chooses among texts from noise: leave it out where texts are rewritten")

@@ -28,7 +28,7 @@ def folder(tiny_model, tmp_path):
     }
     model = TextDiffusion(
         tiny_model.config, tiny_model.autoencoder, tiny_model.normaliser, tiny_model.denoiser, tiny_model.tokenizer,
-        tiny_model.backbone_fingerprint, record,
+        tiny_model.backbone_fingerprint, record, tiny_model.ngrams,
     )  # fmt: skip
     model.save(tmp_path / "little")
     return tmp_path / "little"
@@ -39,6 +39,7 @@ def test_the_card_holds_data_command_metrics_and_settings(folder):
     assert card.startswith("# little\n")
     for line in (
         "| latents N x width | 8 x 32 |",
+        "| n-grams of the training texts | up to 3 tokens, seen twice or more |",
         "| data.texts | 42 |",
         "textcosm train stories.jsonl --out DIR",
         "| stories of five whole sentences, read by eye | 7 of 50 | shown |",
@@ -61,6 +62,8 @@ def test_a_bare_record_gives_a_short_card(folder):
     index = read_index(folder)
     index["metadata"]["record"] = {}
     card = model_card("bare", index)
+    del index["states"]["ngrams"]
+    assert "n-grams" in card and "n-grams" not in model_card("bare", index)
     assert "## Training" not in card and "## Measured" not in card and "## Settings" in card
 
 

@@ -127,4 +127,11 @@ def test_words_are_scored_as_far_as_a_text_goes(texts):
     whole = words.tokens[(hidden @ words.head.T).argmax(-1)]
     ended = (whole == end).cumsum(1) > 0
     assert ended.any()
-    assert torch.equal(words.likeliest(hidden, end).where(~ended, end), whole.where(~ended, end))
+    scores, tokens = words.likeliest(hidden, end)
+    assert torch.equal(tokens[..., 0].where(~ended, end), whole.where(~ended, end)) and tokens.shape[-1] == 1
+    going = ended.cumsum(1) < 1
+    wanted = (hidden @ words.head.T).topk(3, -1)
+    scores, tokens = words.likeliest(hidden, end, 3)
+    assert torch.allclose(scores[going], wanted.values[going], atol=1e-4)
+    assert torch.equal(tokens[going], words.tokens[wanted.indices][going])
+    assert words.likeliest(hidden, end, 10**6)[1].shape[-1] == len(words.tokens)

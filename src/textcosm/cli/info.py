@@ -54,6 +54,9 @@ def facts(model: TextDiffusion, folder: Path) -> Iterator[tuple[str, str]]:
         yield "source", f"{config.denoiser.source_depth} layers read {config.source.limit}"
     sampler = config.sampler
     yield "sampler", f"{sampler.solver}, {sampler.steps} steps to time {sampler.end_time}, final {sampler.final}"
+    if model.ngrams is not None:
+        runs = f"{len(model.ngrams.bigrams.keys):,} of two tokens, {len(model.ngrams.trigrams.keys):,} of three"
+        yield "n-grams", f"{runs}; lm weight {sampler.lm_weight:g}"
     for name, value in flat(model.record):
         if name != "data.lengths":  # a histogram to draw from
             yield name, f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -128,6 +128,8 @@ def _sizes(index: Mapping[str, Any], megabytes: float | None) -> Iterator[Row]:
     encoder = config["backbone"]
     yield "frozen encoder", f"{encoder['name']}, layer {encoder['layer']}, width {backbone['width']}"
     yield "vocabulary", f"{backbone['vocab_size']:,}"
+    if "ngrams" in index.get("states", {}):
+        yield "n-grams of the training texts", "up to 3 tokens, seen twice or more"
     size = f", {megabytes:.1f} MB" if megabytes else ""
     yield "weights", f"{index.get('precision', 'float32')}{size}"
 

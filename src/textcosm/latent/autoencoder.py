@@ -86,22 +86,27 @@ class Words:
     tokens: Int[Tensor, " words"]
     head: Float[Tensor, "words width"]
 
-    def likeliest(self, hidden: Activations, end: int) -> Tokens:
-        """The likeliest of these tokens at every position as far as the first ``end`` of a text; what follows is any.
+    def likeliest(
+        self, hidden: Activations, end: int, count: int = 1
+    ) -> tuple[Float[Tensor, "batch length count"], Int[Tensor, "batch length count"]]:
+        """The scores of the ``count`` likeliest of these tokens at every position, and the tokens, the likeliest first.
 
-        Positions are scored some at a time, in the texts that have not ended before.
+        As far as the first ``end`` of a text; what follows it is any. Positions are scored some at a time, in the texts
+        that have not ended before.
         """
         some = max(1, SCORED_AT_ONCE // max(1, len(hidden)))
-        tokens = torch.full(hidden.shape[:2], end, device=hidden.device)
+        shape = (*hidden.shape[:2], min(count, len(self.tokens)))
+        scores, tokens = torch.zeros(shape, device=hidden.device), torch.full(shape, end, device=hidden.device)
         going = torch.arange(len(hidden), device=hidden.device)
         for start in range(0, hidden.shape[1], some):
             at = slice(start, start + some)
-            found = self.tokens[F.linear(hidden[going, at], self.head).argmax(-1)]
-            tokens[going, at] = found
-            going = going[(found != end).all(1)]
+            found = F.linear(hidden[going, at], self.head)
+            best = found.max(-1, keepdim=True) if count == 1 else found.topk(shape[-1], -1)
+            scores[going, at], tokens[going, at] = best.values, self.tokens[best.indices]
+            going = going[(self.tokens[best.indices[..., 0]] != end).all(1)]
             if not len(going):
                 break
-        return tokens
+        return scores, tokens
 
 
 class Autoencoder(nn.Module):

@@ -117,7 +117,7 @@ def study(plan: ControlPlan, say=tell) -> Path:
         *_examples("given", f"filled, {plan.refine} refinements", [blank(t) for t in examples], seen["filled"]),
         *_filling("Continuing", continuing),
         *_examples("given", f"continued, {plan.refine} refinements", [split(t)[0] for t in examples], seen["continued"]),
-        f"```bash\n{command('control', plan, Path(plan.model).name)}\n```",
+        f"```bash\n{command('control', plan, Path(plan.model).name, '--best', str(plan.best))}\n```",
     ]
     plan.docs.mkdir(parents=True, exist_ok=True)
     with whole_file(plan.docs / "control.md") as file:

@@ -5,8 +5,9 @@
 Beside them stand texts of the n-grams alone, which no latent asked for, and real ones.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +16,7 @@ import tyro
 from page import Panel, curve, shown, write_page
 from study import Plan, Study, command, open_model, run, seconds, tell
 
-from textcosm.baselines.systems import System, open_systems, plain
+from textcosm.baselines.systems import open_systems, without_folders
 from textcosm.diffusion.sampling import seeds_of
 from textcosm.errors import ConfigError
 from textcosm.evaluation.markdown import markdown_table
@@ -44,20 +45,19 @@ def study(plan: FusionPlan, say=tell) -> Path:
     """Measure every weight at every number of refinements, and write the page."""
     work = Study(plan, say)
     model, identity = open_model(plan.model, plan)
+    training_texts = list(read_texts(plan.train, plan.text_field))
 
     def measured(texts: Sequence[str], spent: float | None = None) -> dict[str, Any]:
-        mem = memorisation(texts, read_texts(plan.train, plan.text_field))
+        mem = memorisation(texts, training_texts)
         return {**work.quality(texts), "memorised": asdict(mem), "seconds": spent and spent / plan.count}
 
-    def of_system(system: System) -> tuple[list[str], float]:
-        spent, texts = seconds(lambda: system.write(plan.count, plan.seed))
-        return texts, spent
+    def timed(write: Callable[[int], list[str]]) -> dict[str, Any]:
+        write(2)  # what is opened at first use is no part of a text
+        spent, texts = seconds(lambda: write(plan.count))
+        return measured(texts, spent)
 
     def written(weight: float, refine: int) -> dict[str, Any]:
-        sampling = {"seed": plan.seed, "steps": plan.steps, "lm_weight": weight, "refine": refine}
-        model.sample(2, **sampling)  # what is opened at first use is no part of a text
-        spent, texts = seconds(lambda: model.sample(plan.count, **sampling))
-        return measured(texts, spent)
+        return timed(lambda n: model.sample(n, seed=plan.seed, steps=plan.steps, lm_weight=weight, refine=refine))
 
     rows = []
     for refine in plan.refine:
@@ -66,8 +66,8 @@ def study(plan: FusionPlan, say=tell) -> Path:
             rows.append((weight, refine, found))
     others = {}
     for system in open_systems(plan.beside, (plan.steps,), plan.device, seed=plan.seed):
-        list(system.write(2, plan.seed))
-        others[system.name] = work.once(system.name, system.subject.manifest, lambda s=system: measured(*of_system(s)))
+        write = partial(system.write, seed=plan.seed)
+        others[system.name] = work.once(system.name, system.subject.manifest, lambda write=write: timed(write))
     others["n-grams alone"] = work.once("alone", identity, lambda: measured(of_ngrams(model, plan.count, plan.seed)))
     others["real texts"] = work.once("real-mem", {}, lambda: measured(work.held_out[1]))
     return _page(plan, work, rows, others)
@@ -112,14 +112,9 @@ def _page(plan: FusionPlan, work: Study, rows: Sequence[Row], others: dict[str, 
     head = ("lm weight", "refinements", "MAUVE", "PPL", "Div", "Mem", "words", "s / text")
     cells = [(f"{weight:g}", str(refine), *_measures(found)) for weight, refine, found in rows if found]
     cells += [(name, "", *_measures(found)) for name, found in others.items() if found]
-    asked = ["--refine", *map(str, plan.refine), *_beside(plan)]
+    asked = ["--refine", *map(str, plan.refine), *(["--beside", *map(without_folders, plan.beside)] if plan.beside else [])]
     line = command("fusion", plan, name, "--train", plan.train.name, *asked)
     return write_page(plan.docs, "fusion", "Words that agree", said, [markdown_table(head, cells)], list(_panels(rows)), line)
-
-
-def _beside(plan: FusionPlan) -> list[str]:
-    parts = [given.partition("@") for given in plan.beside]
-    return ["--beside", *(f"{plain(path)}{at}{asked}" for path, at, asked in parts)] if parts else []
 
 
 def _measures(found: dict[str, Any]) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ import tyro
 from page import Panel, curve, shown, write_page
 from study import Plan, Study, command, run, tell
 
-from textcosm.baselines.systems import System, open_systems, plain, write_afresh
+from textcosm.baselines.systems import System, open_systems, plain, without_folders, write_afresh
 from textcosm.evaluation.bench import in_fresh_process, in_rounds, seconds_a_text
 from textcosm.evaluation.markdown import markdown_table
 from textcosm.evaluation.metrics import memorisation
@@ -135,8 +135,7 @@ def study(plan: HeadlinePlan, say=tell) -> Path:
     tables.append(markdown_table(("system", "parameters: embedding", "other", "passes", "vectors a pass", "GFLOP / text"),
                         [_arithmetic(system) for system in headline.systems]))  # fmt: skip
     said = [*headline.study.said(), _machine(plan), _explained(plan)]
-    names = ["@".join([plain(path), *steps]) for path, *steps in (given.split("@") for given in plan.systems)]
-    options = [*names, "--train", plan.train.name, "--steps", *map(str, plan.steps), "--rounds", str(plan.rounds)]
+    options = [*map(without_folders, plan.systems), "--train", plan.train.name, "--steps", *map(str, plan.steps), "--rounds", str(plan.rounds)]
     options += [] if plan.lm_weight is None else ["--lm-weight", f"{plan.lm_weight:g}"]
     panels = _panels(headline.systems, known, timings)
     return write_page(

@@ -130,6 +130,12 @@ def plain(path: str) -> str:
     return folder.resolve().parent.name if folder.name == "model" else folder.name
 
 
+def without_folders(given: str) -> str:
+    """``PATH@20+4`` as a page's command names it."""
+    path, at, asked = given.partition("@")
+    return f"{plain(path)}{at}{asked}"
+
+
 def sizes_of(model: TextDiffusion) -> dict[str, int]:
     """Parameters that writing a text uses: the denoiser's, the decompressor's, the token head's."""
     autoencoder = model.autoencoder
